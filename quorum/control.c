@@ -1,0 +1,241 @@
+/* quorumd's control socket: takes requests apart, refuses what is malformed, hands the rest on. */
+#include "quorum/control.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "quorum/daemon.h"
+#include "quorum/status.h"
+
+/* "Never by time": far beyond any patience, and still an integer for every reader. */
+#define NEVER_MS INT64_C(1000000000000)
+
+static bool take_ids(json_t *list, struct id *ret, size_t limit, unsigned *ret_count)
+{
+    size_t count = json_array_size(list);
+    if ((list != NULL && !json_is_array(list)) || count > limit)
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        const char *text = json_string_value(json_array_get(list, i));
+        if (text == NULL || id_parse(text, &ret[i]) < 0)
+            return false;
+    }
+    *ret_count = (unsigned)count;
+    return true;
+}
+
+static void on_claimant_closed(void *userdata)
+{
+    struct claimant *claimant = userdata;
+    struct daemon *daemon = claimant->daemon;
+    /* A later claim came over another connection: that one counts. */
+    if (claimant != &daemon->claimants[daemon->claim_serial % CLAIMANTS])
+        return;
+    log_warning("storaged is gone: its claims are dropped");
+    daemon_drop_claims(daemon);
+}
+
+static void note_claimant(struct daemon *daemon, struct control_request *request)
+{
+    struct claimant *claimant = &daemon->claimants[++daemon->claim_serial % CLAIMANTS];
+    claimant->daemon = daemon;
+    control_on_close(request, on_claimant_closed, claimant);
+}
+
+static void handle_claim(struct control_request *request, json_t *params, void *userdata)
+{
+    struct daemon *daemon = userdata;
+    struct id primary[WIRE_CLAIMS_MAX], sole[FREEZE_GROUPS_MAX];
+    struct freeze_event event = {.kind = FREEZE_EV_CLAIMS, .groups = sole};
+    unsigned primary_count;
+    if (!take_ids(json_object_get(params, "primary"), primary, WIRE_CLAIMS_MAX, &primary_count) ||
+        !take_ids(json_object_get(params, "sole"), sole, FREEZE_GROUPS_MAX, &event.count)) {
+        control_fail(request, "invalid", "storage.claim: needs lists of group ids, at most %u primary (they travel in one "
+                     "datagram) and %u sole", WIRE_CLAIMS_MAX, FREEZE_GROUPS_MAX);
+        return;
+    }
+    note_claimant(daemon, request);
+    memcpy(daemon->claims, primary, primary_count * sizeof primary[0]);
+    daemon->claim_count = primary_count;
+    event.serves_primary = primary_count > 0;
+    guests_step(&daemon->guests, &event);
+    control_reply(request, NULL);
+}
+
+static bool take_position(json_t *object, struct wire_position *ret)
+{
+    json_t *epoch = json_object_get(object, "epoch"), *members = json_object_get(object, "members");
+    if (!json_is_integer(epoch) || !json_is_integer(members) || json_integer_value(epoch) < 0 ||
+        json_integer_value(members) < 0 || json_integer_value(members) > 3)
+        return false;
+    ret->epoch = (uint64_t)json_integer_value(epoch);
+    ret->members = (uint8_t)json_integer_value(members);
+    return true;
+}
+
+static bool take_cas(json_t *params, struct wire_message *ret)
+{
+    const char *group = json_string_value(json_object_get(params, "group"));
+    json_t *from = json_object_get(params, "from"), *was_primary = json_object_get(params, "was_primary");
+    size_t count = json_array_size(from);
+    memset(ret, 0, sizeof *ret);
+    if (group == NULL || id_parse(group, &ret->group) < 0 || id_is_null(&ret->group) || count < 1 ||
+        count > WIRE_FROM_MAX || !take_position(json_object_get(params, "to"), &ret->to) || !json_is_boolean(was_primary))
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (!take_position(json_array_get(from, i), &ret->from[i]))
+            return false;
+    ret->from_count = (uint8_t)count;
+    ret->was_primary = json_is_true(was_primary);
+    return true;
+}
+
+static void handle_cas(struct control_request *request, json_t *params, void *userdata)
+{
+    struct daemon *daemon = userdata;
+    struct wire_message cas;
+    if (!take_cas(params, &cas))
+        control_fail(request, "invalid", "cas: needs group, from (1 or 2 of epoch and members), to and was_primary");
+    else if (daemon->witness == NULL)
+        control_fail(request, "no_witness", "no witness is enrolled for this cluster; run 'hcictl witness enroll'");
+    else
+        witness_client_cas(daemon->witness, &cas, request);
+}
+
+static void handle_applied(struct control_request *request, json_t *params, void *userdata)
+{
+    struct daemon *daemon = userdata;
+    json_t *counter = json_object_get(params, "counter");
+    if (!json_is_integer(counter) || json_integer_value(counter) < 0) {
+        control_fail(request, "invalid", "records.applied: needs the counter");
+        return;
+    }
+    struct lease_event event = {.kind = LEASE_EV_APPLIED, .counter = (uint64_t)json_integer_value(counter)};
+    daemon_lease_step(daemon, &event);
+    if (daemon->witness != NULL)
+        witness_client_note_counter(daemon->witness, event.counter);
+    control_reply(request, NULL);
+}
+
+static json_t *gone_list(const struct daemon *daemon)
+{
+    json_t *list = json_array();
+    for (unsigned i = 0; i < daemon->notes.gone_count; i++) {
+        const struct wire_gone *gone = &daemon->notes.gone[i];
+        char group[ID_TEXT_SIZE];
+        json_array_append_new(list, json_pack("{s:s, s:s, s:I}", "guest", gone->guest, "group",
+                              id_format(&gone->group, group), "incarnation", (json_int_t)gone->incarnation));
+    }
+    return list;
+}
+
+static void handle_peer_lease(struct control_request *request, json_t *params, void *userdata)
+{
+    struct daemon *daemon = userdata;
+    uint64_t over_ms = lease_peer_over_in_ms(&daemon->lease, clock_boottime_ns());
+    bool dies = daemon->notes.t_kill_ms != WIRE_T_KILL_NONE;
+    json_int_t killed_ms = dies ? (json_int_t)(over_ms + daemon->notes.t_kill_ms) : (json_int_t)NEVER_MS;
+    control_reply(request, json_pack("{s:I, s:I, s:b, s:s, s:o}", "over_in_ms", (json_int_t)over_ms, "killed_in_ms",
+                  killed_ms, "watchdog", dies, "peer", daemon->lease.peer_suspect ? "suspect" : "alive", "gone",
+                  gone_list(daemon)));
+}
+
+/* For a group this node is the only member of: until the peer can surely serve it no longer (R8). */
+static void handle_peer_fence(struct control_request *request, json_t *params, void *userdata)
+{
+    struct daemon *daemon = userdata;
+    struct lease_event fence = {.kind = LEASE_EV_FENCE};
+    daemon_lease_step(daemon, &fence);
+    control_reply(request, json_pack("{s:I}", "over_in_ms",
+                  (json_int_t)lease_fence_over_in_ms(&daemon->lease, clock_boottime_ns())));
+}
+
+static void handle_guests(struct control_request *request, json_t *params, void *userdata)
+{
+    struct daemon *daemon = userdata;
+    struct err err = {0};
+    if (guests_set(&daemon->guests, json_object_get(params, "guests"), &err) < 0)
+        control_fail_err(request, &err);
+    else
+        control_reply(request, NULL);
+}
+
+static void handle_thaw(struct control_request *request, json_t *params, void *userdata)
+{
+    struct daemon *daemon = userdata;
+    const char *name = json_string_value(json_object_get(params, "name"));
+    struct freeze_event event = {.kind = FREEZE_EV_THAW, .name = name == NULL ? "" : name};
+    struct lease_event tick = {.kind = LEASE_EV_TICK};
+    daemon_lease_step(daemon, &tick); /* a lease that just ended must not thaw */
+    struct freeze_actions actions = guests_step(&daemon->guests, &event);
+    if (actions.thaw_unknown)
+        control_fail(request, "unknown", "guest '%.63s': is not registered here; register it with guests.set", event.name);
+    else if (actions.thaw_refused)
+        control_fail(request, "lease", "guest '%.63s': stays frozen because this node has no lease; wait until the other "
+                     "node or the witness answers", event.name);
+    else
+        control_reply(request, NULL);
+}
+
+static void handle_gone(struct control_request *request, json_t *params, void *userdata)
+{
+    struct daemon *daemon = userdata;
+    struct wire_gone gone = {0};
+    const char *name = json_string_value(json_object_get(params, "name"));
+    const char *group = json_string_value(json_object_get(params, "group"));
+    json_int_t incarnation = json_integer_value(json_object_get(params, "incarnation"));
+    if (name == NULL || name[0] == '\0' || strlen(name) > WIRE_NAME_MAX || group == NULL ||
+        id_parse(group, &gone.group) < 0 || incarnation < 0) {
+        control_fail(request, "invalid", "guest.gone: needs name, group and incarnation");
+        return;
+    }
+    strcpy(gone.guest, name);
+    gone.incarnation = (uint64_t)incarnation;
+    if (heartbeat_sign_gone(&daemon->heartbeat, &gone, clock_boottime_ns()) < 0) {
+        control_fail(request, "busy", "guest '%s': %u other notices are being sent; repeat in some seconds", name,
+                     HEARTBEAT_GONE_MAX);
+        return;
+    }
+    struct freeze_event event = {.kind = FREEZE_EV_GUEST_GONE, .name = gone.guest, .incarnation = gone.incarnation};
+    guests_step(&daemon->guests, &event);
+    control_reply(request, NULL);
+}
+
+static void handle_status(struct control_request *request, json_t *params, void *userdata)
+{
+    control_reply(request, quorum_status(userdata));
+}
+
+/* A newcomer first learns how things stand. */
+static void handle_subscribe(struct control_request *request, json_t *params, void *userdata)
+{
+    struct daemon *daemon = userdata;
+    control_send_event(request, "peer", daemon_peer_event(daemon));
+    control_send_event(request, "lease", daemon_lease_event(daemon));
+    control_send_event(request, "guests", guests_event(&daemon->guests));
+    if (daemon->witness != NULL) {
+        json_t *records = witness_client_records(daemon->witness);
+        control_send_event(request, "witness", json_pack("{s:b}", "reachable",
+                           witness_client_is_reachable(daemon->witness)));
+        if (records != NULL)
+            control_send_event(request, "records", records);
+    }
+    control_reply(request, NULL);
+}
+
+int quorum_control_new(struct daemon *daemon, struct err *err)
+{
+    static const struct control_method methods[] = {
+        {"storage.claim", handle_claim}, {"cas", handle_cas},         {"records.applied", handle_applied},
+        {"peer.lease", handle_peer_lease},
+    {"peer.fence", handle_peer_fence}, {"guests.set", handle_guests}, {"guest.thaw", handle_thaw},
+        {"guest.gone", handle_gone},     {"status", handle_status},   {"subscribe", handle_subscribe},
+        {NULL, NULL},
+    };
+    char path[160];
+    snprintf(path, sizeof path, "%s/quorumd.sock", daemon->site.run_folder);
+    return control_server_new(daemon->event, path, methods, daemon, &daemon->control, err);
+}
