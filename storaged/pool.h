@@ -1,0 +1,134 @@
+/* A node's pool: its disks, their journal, extents and checksums; the durable home of volumes and of each group's
+ * record. Knows nothing of the peer but the commit state that decides what may differ from it (R2, R3, R7, I7).
+ *
+ * A block (4 KiB) of a volume that may differ from the peer's copy carries a dirty bit. A session's writes whose commit
+ * is not known (the tail) are dirty as soon as the session is over; after a crash replay finds them in the journal. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/err.h"
+#include "common/id.h"
+#include "common/list.h"
+#include "storaged/ring.h"
+
+#define POOL_BLOCK_SIZE 4096u
+#define POOL_EXTENT_SIZE (1u << 20)
+#define POOL_DISKS_MAX 16
+#define POOL_GROUPS_MAX 64
+#define POOL_VOLUMES_MAX 256
+#define POOL_GROUP_BLOB_MAX (60u * 1024)
+#define POOL_WRITE_BLOCKS_MAX 257u /* 1 MiB that is not 4 KiB-aligned */
+
+struct pool;
+struct pool_volume;
+
+/* --- making and opening: blocking, before the loop runs ------------------------------------------------------- */
+
+struct pool_create_options {
+    const char *const *paths; /* files (created with `file_bytes` when absent) or block devices */
+    unsigned path_count;
+    uint64_t file_bytes;      /* for files that do not exist yet; 0: they must exist */
+    struct id node;
+    uint64_t journal_bytes;   /* 0: 64 MiB */
+    bool force;               /* overwrite a foreign signature (libblkid) or an old pool */
+};
+/* Refuses disks that carry a signature, are mounted, are too small, or twice the same; *ret_pool is the new id. */
+int pool_create(const struct pool_create_options *options, struct id *ret_pool, struct err *err);
+
+/* Replays the journal; blocking, the ring is used only from the first operation on. A missing, foreign, twice-present
+ * disk or one that another process holds (flock) is refused with a sentence. Afterwards everything acknowledged before
+ * is there, durable. The copies of writes under way have an arena of their own: callers' buffers cannot starve it. */
+int pool_open(struct ring *ring, const char *const *paths, unsigned path_count, struct pool **ret, struct err *err);
+/* Writes a checkpoint and closes. Nothing of the caller's may be in flight. Runs the ring meanwhile. */
+void pool_close(struct pool *pool);
+
+struct pool_stats {
+    struct id id;
+    uint64_t total_bytes, reserved_bytes /* promised to volumes */, used_bytes /* extents handed out */;
+    uint64_t journal_bytes, journal_used_bytes;
+    uint64_t checksum_errors, journal_records, journal_writes, checkpoints;
+    unsigned disk_count;
+};
+void pool_get_stats(const struct pool *pool, struct pool_stats *ret);
+const char *pool_disk_path(const struct pool *pool, unsigned index);
+/* Set by an I/O error that the pool cannot work around: every later operation fails with it. 0 while healthy. */
+int pool_failure(const struct pool *pool);
+
+/* --- group records: a blob per group, replaced atomically and durably ------------------------------------------ */
+
+typedef void pool_done(void *userdata, int result);
+
+/* The blob is copied. Saves of one group are carried out in order; `done` comes when this one is durable. */
+void pool_group_save(struct pool *pool, const struct id *group, const void *blob, uint32_t size, pool_done *done,
+                     void *userdata);
+/* Deletes the record; its volumes must be gone. */
+void pool_group_delete(struct pool *pool, const struct id *group, pool_done *done, void *userdata);
+/* After open: calls `each` for every stored group, blob borrowed. */
+void pool_group_each(struct pool *pool,
+                     void (*each)(void *userdata, const struct id *group, const void *blob, uint32_t size),
+                     void *userdata);
+
+/* --- volumes ---------------------------------------------------------------------------------------------------- */
+
+/* Reserves the space (never overcommitted: -ENOSPC now rather than an error to a guest later) and, once durable,
+ * makes the volume: all blocks read zeros. The id seeds its checksums, so it is the same on both nodes. */
+void pool_volume_create(struct pool *pool, const struct id *group, const struct id *volume, uint64_t size_bytes,
+                        pool_done *done, void *userdata);
+/* Nothing of it may be in flight. */
+void pool_volume_delete(struct pool *pool, struct pool_volume *volume, pool_done *done, void *userdata);
+struct pool_volume *pool_volume_find(struct pool *pool, const struct id *volume);
+uint64_t pool_volume_blocks(const struct pool_volume *volume);
+uint64_t pool_volume_used_bytes(const struct pool_volume *volume);
+
+/* --- data --------------------------------------------------------------------------------------------------------
+ * Blocks are POOL_BLOCK_SIZE. The caller embeds the request and keeps it and `data` until `done`. The caller never has
+ * two overlapping writes un-done at once, nor a read overlapping an un-done write; a read or write that overlaps a
+ * *done* write is correct at any time, although that one may not be in its place yet. */
+struct pool_io {
+    void (*done)(struct pool_io *io, int result);
+    struct pool_volume *volume;
+    uint64_t block;
+    uint32_t count;      /* at most POOL_WRITE_BLOCKS_MAX */
+    uint8_t *data;       /* count * 4096 bytes, aligned 4096. NULL for pool_zero */
+    uint64_t bad_block;  /* read, -EBADMSG: the first block whose checksum is wrong */
+    /* writes only */
+    bool dirty;          /* R3: the mark is durable with (before) the data */
+    struct id session;   /* else R2: the mirror session and the place in its stream: */
+    uint64_t sequence;   /* the tail is what is beyond the commit told by pool_session_commit */
+    void *private_data;
+    struct list private_link;
+};
+/* result 0, -EBADMSG (checksum), or another negative errno. */
+void pool_read(struct pool *pool, struct pool_io *io);
+/* done(0) when durable in the journal. `data` is NOT needed after done (the pool keeps its own copy or reference). */
+void pool_write(struct pool *pool, struct pool_io *io);
+/* UNMAP: the blocks read zeros afterwards; durable and ordered like a write. */
+void pool_zero(struct pool *pool, struct pool_io *io);
+
+/* --- what may differ from the peer ------------------------------------------------------------------------------- */
+
+/* A session of this group begins: from here on its writes carry (session, sequence). Not persisted: the group's
+ * blob is. A session of the group that is still on ends. */
+void pool_session_begin(struct pool *pool, const struct id *group, const struct id *session);
+/* Every write of the session up to `sequence` is durable on both nodes. Is recorded with the following records. */
+void pool_session_commit(struct pool *pool, const struct id *group, uint64_t sequence);
+/* The session is over: the blocks of all records beyond the last commit get dirty bits. No write of it is un-done.
+ * Idempotent. After a crash pool_open does the same from the journal. */
+void pool_session_end(struct pool *pool, const struct id *group);
+/* Highest sequence journaled here for the session that the journal last saw of this group (0: none). */
+uint64_t pool_session_highest(struct pool *pool, const struct id *group);
+
+/* Marks blocks dirty; durable when done (merging the peer's tail, R7.2). The range may be long. */
+void pool_dirty_mark(struct pool *pool, struct pool_volume *volume, uint64_t block, uint64_t count, pool_done *done,
+                     void *userdata);
+/* Next dirty run at or after `block`: its start, and its length up to `most`; 0 when none. */
+uint32_t pool_dirty_next(struct pool *pool, struct pool_volume *volume, uint64_t block, uint32_t most,
+                        uint64_t *ret_block);
+/* I8: the caller has an acknowledged copy of the current version. In memory at once, durable lazily (a crash gives the
+ * bits back, which is safe). */
+void pool_dirty_clear(struct pool *pool, struct pool_volume *volume, uint64_t block, uint64_t count);
+uint64_t pool_dirty_blocks(const struct pool_volume *volume);
+/* Makes everything done so far reclaimable and the journal empty, when the caller wants it (tests, shutdown). */
+void pool_checkpoint(struct pool *pool, pool_done *done, void *userdata);
