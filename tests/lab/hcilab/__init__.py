@@ -1,0 +1,1 @@
+"""The lab: a whole site (two nodes, a witness) as namespaces of one Linux machine."""
