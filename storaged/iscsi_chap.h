@@ -1,0 +1,33 @@
+/* One-way CHAP (RFC 7143 §12.1, RFC 1994): the target challenges the initiator. The only file pair that uses gnutls
+ * for iSCSI. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "storaged/iscsi_text.h"
+
+#define ISCSI_CHAP_CHALLENGE_SIZE 32u
+#define ISCSI_CHAP_DIGEST_MAX 32u
+
+enum iscsi_chap_state {
+    ISCSI_CHAP_EXPECT_ALGORITHM, /* waiting for CHAP_A */
+    ISCSI_CHAP_EXPECT_RESPONSE,  /* challenged; waiting for CHAP_N and CHAP_R */
+    ISCSI_CHAP_DONE,
+};
+
+struct iscsi_chap {
+    enum iscsi_chap_state state;
+    uint8_t algorithm, identifier;
+    uint8_t challenge[ISCSI_CHAP_CHALLENGE_SIZE];
+    char user[64], secret[64];
+};
+
+/* One step: takes the CHAP_ keys of the initiator's text and writes the answer. 0: go on or done (see state);
+ * -EACCES: wrong, with a reason for the log that holds no secret; a challenge serves one answer only. */
+int iscsi_chap_step(struct iscsi_chap *chap, struct iscsi_text *text, struct iscsi_text_writer *answer, const char **ret_reason);
+/* The response to a challenge: MD5 or SHA-256 over identifier, secret, challenge. Returns its size, 0 when the
+ * algorithm (RFC 7143 §12.1.3 number) is not offered. */
+size_t iscsi_chap_digest(uint8_t algorithm, uint8_t identifier, const char *secret, const uint8_t *challenge, size_t challenge_size,
+                         uint8_t ret[static ISCSI_CHAP_DIGEST_MAX]);
+void iscsi_chap_wipe(struct iscsi_chap *chap);

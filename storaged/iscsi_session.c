@@ -1,0 +1,144 @@
+/* Sessions: opening, the command window, losing and draining. */
+#include "storaged/iscsi_session.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/bytes.h"
+#include "common/check.h"
+#include "common/log.h"
+#include "storaged/iscsi_command.h"
+#include "storaged/iscsi_target_internal.h"
+
+/* From the group: admission ended, or a command could not be held any longer. */
+static void close_nexus(struct lun_nexus *nexus, const char *reason)
+{
+    struct iscsi_session *session = list_entry(nexus, struct iscsi_session, nexus);
+    if (session->connection)
+        iscsi_connection_close(session->connection, reason);
+}
+
+static uint16_t next_tsih(struct iscsi_target *target)
+{
+    for (;;) {
+        bool taken = ++target->last_tsih == 0; /* 0 means: no session yet */
+        list_for_each(item, &target->sessions)
+            taken |= list_entry(item, struct iscsi_session, link)->tsih == target->last_tsih;
+        if (!taken)
+            return target->last_tsih;
+    }
+}
+
+static void sent_nothing_to_do(struct iscsi_send *send)
+{
+}
+
+int iscsi_session_new(struct iscsi_connection *connection, struct lun *lun, const char *initiator,
+                      const uint8_t isid[static ISCSI_ISID_SIZE], uint32_t command_sn, struct iscsi_session **ret)
+{
+    struct iscsi_target *target = connection->target;
+    struct iscsi_session *session = calloc(1, sizeof(*session));
+    if (!session)
+        return -ENOMEM;
+    session->target = target;
+    session->connection = connection;
+    session->lun = lun;
+    strncpy(session->initiator, initiator, sizeof(session->initiator) - 1);
+    memcpy(session->isid, isid, ISCSI_ISID_SIZE);
+    session->tsih = next_tsih(target);
+    session->expected_command_sn = command_sn;
+    list_init(&session->free_tasks);
+    list_init(&session->active_tasks);
+    for (size_t i = 0; i < ISCSI_WINDOW + ISCSI_IMMEDIATE_TASKS; i++) {
+        session->tasks[i].session = session;
+        iscsi_command_init_task(&session->tasks[i]);
+        list_append(&session->free_tasks, &session->tasks[i].link);
+    }
+    list_append(&target->sessions, &session->link);
+    target->session_count++;
+    connection->reject.sent = connection->ping.sent = connection->text_send.sent = sent_nothing_to_do;
+    if (lun) {
+        memcpy(session->nexus.initiator, session->initiator, sizeof(session->nexus.initiator));
+        session->nexus.close = close_nexus;
+        lun_nexus_open(&session->nexus, lun);
+        session->scsi = (struct scsi_nexus){
+            .lun = lun, .lun_nexus = &session->nexus, .port_group = target->options.port_group};
+        scsi_attention_raise(&session->scsi, SCSI_ATTENTION_POWER_ON);
+    }
+    *ret = session;
+    return 0;
+}
+
+struct iscsi_session *iscsi_session_find(struct iscsi_target *target, const struct lun *lun, const char *initiator,
+                                         const uint8_t isid[static ISCSI_ISID_SIZE])
+{
+    list_for_each(item, &target->sessions) {
+        struct iscsi_session *session = list_entry(item, struct iscsi_session, link);
+        if (session->lun == lun && strcmp(session->initiator, initiator) == 0 && memcmp(session->isid, isid, ISCSI_ISID_SIZE) == 0)
+            return session;
+    }
+    return NULL;
+}
+
+void iscsi_session_stamp(struct iscsi_session *session, uint8_t *header, bool status)
+{
+    struct iscsi_connection *connection = session->connection;
+    put_be32(header + 24, connection->stat_sn);
+    if (status)
+        connection->stat_sn++;
+    put_be32(header + 28, session->expected_command_sn);
+    put_be32(header + 32, session->expected_command_sn - 1 + (ISCSI_WINDOW - session->window_used));
+}
+
+static void free_session(struct iscsi_session *session)
+{
+    if (session->lun) {
+        log_info("iscsi: session of %s at volume '%s' ended", session->initiator, session->lun->name);
+        lun_nexus_close(&session->nexus);
+    }
+    list_remove(&session->link);
+    session->target->session_count--;
+    free(session);
+}
+
+void iscsi_session_check_drained(struct iscsi_session *session)
+{
+    if (!session->connection && !session->dropping && list_is_empty(&session->active_tasks))
+        free_session(session);
+}
+
+void iscsi_session_lose(struct iscsi_session *session)
+{
+    check(session->connection && !session->dropping);
+    session->dropping = true; /* tasks end inside; the session is looked at afterwards */
+    session->connection = NULL;
+    for (size_t i = 0; i < ISCSI_WINDOW + ISCSI_IMMEDIATE_TASKS; i++) {
+        if (session->tasks[i].state != ISCSI_TASK_FREE && !session->tasks[i].aborted)
+            iscsi_task_abort(&session->tasks[i], NULL);
+        else if (session->tasks[i].state == ISCSI_TASK_SENDING) {
+            session->tasks[i].send.queued = false;
+            iscsi_task_release(&session->tasks[i]);
+        }
+    }
+    if (session->lun)
+        lun_nexus_drop(&session->nexus);
+    session->dropping = false;
+    iscsi_session_check_drained(session);
+}
+
+int iscsi_session_reject(struct iscsi_session *session, const struct iscsi_pdu *pdu, enum iscsi_reject reason)
+{
+    struct iscsi_connection *connection = session->connection;
+    struct iscsi_send *send = &connection->reject;
+    if (send->queued)
+        return -EPROTO;
+    memcpy(connection->rejected, pdu->bhs, ISCSI_BHS_SIZE);
+    iscsi_pdu_begin(send->header, ISCSI_REJECT, ISCSI_FINAL, ISCSI_TAG_NONE);
+    send->header[2] = (uint8_t)reason;
+    send->data = connection->rejected;
+    send->data_size = ISCSI_BHS_SIZE;
+    iscsi_session_stamp(session, send->header, true);
+    iscsi_connection_send(connection, send);
+    return 0;
+}
