@@ -135,9 +135,10 @@ static json_t *gone_list(const struct daemon *daemon)
 static void handle_peer_lease(struct control_request *request, json_t *params, void *userdata)
 {
     struct daemon *daemon = userdata;
-    uint64_t over_ms = lease_peer_over_in_ms(&daemon->lease, clock_boottime_ns());
+    uint64_t now_ns = clock_boottime_ns(), over_ms = lease_peer_over_in_ms(&daemon->lease, now_ns);
     bool dies = daemon->notes.t_kill_ms != WIRE_T_KILL_NONE;
-    json_int_t killed_ms = dies ? (json_int_t)(over_ms + daemon->notes.t_kill_ms) : (json_int_t)NEVER_MS;
+    json_int_t killed_ms = dies ? (json_int_t)lease_peer_killed_in_ms(&daemon->lease, daemon->notes.t_kill_ms, now_ns)
+                                : (json_int_t)NEVER_MS;
     control_reply(request, json_pack("{s:I, s:I, s:b, s:s, s:o}", "over_in_ms", (json_int_t)over_ms, "killed_in_ms",
                   killed_ms, "watchdog", dies, "peer", daemon->lease.peer_suspect ? "suspect" : "alive", "gone",
                   gone_list(daemon)));

@@ -258,10 +258,20 @@ uint64_t lease_left_ms(const struct lease *lease, uint64_t now_ns)
     return left_ms(lease_until_ns(lease), now_ns);
 }
 
+/* I12: "for G after start a responder neither grants an exclusion nor takes over": it forgot what it promised. */
+static uint64_t peer_over_ns(const struct lease *lease)
+{
+    return max_u64(guard_until_ns(lease), lease->promise_until_ns);
+}
+
 uint64_t lease_peer_over_in_ms(const struct lease *lease, uint64_t now_ns)
 {
-    /* I12: "for G after start a responder neither grants an exclusion nor takes over": it forgot what it promised. */
-    return left_ms(max_u64(guard_until_ns(lease), lease->promise_until_ns), now_ns);
+    return left_ms(peer_over_ns(lease), now_ns);
+}
+
+uint64_t lease_peer_killed_in_ms(const struct lease *lease, uint32_t t_kill_ms, uint64_t now_ns)
+{
+    return left_ms(peer_over_ns(lease) + ms(t_kill_ms), now_ns);
 }
 
 uint64_t lease_fence_over_in_ms(const struct lease *lease, uint64_t now_ns)

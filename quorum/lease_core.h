@@ -99,6 +99,8 @@ uint32_t lease_promise_for(uint32_t lease_ms, uint32_t promise_ms);
 uint64_t lease_left_ms(const struct lease *lease, uint64_t now_ns);
 /* R8, I12: until the peer's lease from us is surely over, start guard included; ms rounded up, 0: over. */
 uint64_t lease_peer_over_in_ms(const struct lease *lease, uint64_t now_ns);
+/* R11 (ii): until T_kill has passed since then. */
+uint64_t lease_peer_killed_in_ms(const struct lease *lease, uint32_t t_kill_ms, uint64_t now_ns);
 /* Until a fence is over and what the peer was promised before it with it, ms rounded up; 0: over. */
 uint64_t lease_fence_over_in_ms(const struct lease *lease, uint64_t now_ns);
 /* The earliest time at which a TICK would change something; UINT64_MAX: none. */

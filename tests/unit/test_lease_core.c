@@ -281,6 +281,16 @@ static void promises_follow_the_l_of_the_request(void **state)
     assert_true(lease_promise_for(L, 0) >= L * 102 / 100);
 }
 
+static void the_peer_is_killed_t_kill_after_its_lease(void **state)
+{
+    struct lease lease;
+    start(&lease);
+    request(&lease, L, G, 5000);
+    assert_int_equal(lease_peer_killed_in_ms(&lease, 5300, at(5000)), G + 5300);
+    assert_int_equal(lease_peer_killed_in_ms(&lease, 5300, at(5000 + G + 5299)), 1); /* the lease is over for long */
+    assert_int_equal(lease_peer_killed_in_ms(&lease, 5300, at(5000 + G + 5300)), 0);
+}
+
 static void a_fence_ends_although_the_peer_goes_on_asking(void **state)
 {
     struct lease lease;
@@ -360,6 +370,7 @@ int main(void)
         cmocka_unit_test(the_start_guard_holds_without_any_promise),
         cmocka_unit_test(a_promise_lasts_g_from_the_acknowledgement),
         cmocka_unit_test(promises_follow_the_l_of_the_request),
+        cmocka_unit_test(the_peer_is_killed_t_kill_after_its_lease),
         cmocka_unit_test(a_fence_ends_although_the_peer_goes_on_asking),
         cmocka_unit_test(a_fence_respects_the_start_guard),
         cmocka_unit_test(an_absurd_request_is_not_acknowledged),

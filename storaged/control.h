@@ -1,0 +1,21 @@
+/* The control thread: storaged's control socket, its connection to quorumd, and the mail to and from the engine. */
+#pragma once
+
+#include <systemd/sd-event.h>
+
+#include "common/err.h"
+#include "common/site.h"
+#include "storaged/engine.h"
+
+struct control;
+
+/* Before the engine: its port needs an address. Callbacks of the port may come as soon as the engine runs. */
+int control_new(sd_event *event, const struct site *site, struct control **ret, struct err *err);
+struct engine_port control_port(struct control *control);
+/* Opens the socket and connects to quorumd. */
+int control_start(struct control *control, struct engine *engine, struct err *err);
+/* After the engine's thread has ended. */
+void control_free(struct control *control);
+
+/* The pool's paths as remembered in state_folder/pool.json; 0 with *ret_count 0 when there is none. */
+int control_load_pool_paths(const struct site *site, char ret_paths[POOL_DISKS_MAX][256], unsigned *ret_count, struct err *err);
