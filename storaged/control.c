@@ -134,8 +134,8 @@ static void publish_resync(struct control *control, const struct engine_resync_s
 {
     static const char *const names[] = {"started", "done", "interrupted"};
     control_publish(control->server, "resync",
-                    json_pack("{s:o, s:s, s:s, s:I, s:f}", "group", json_of_id(&state->group), "name", state->name, "state",
-                              names[state->state], "bytes_copied", (json_int_t)state->bytes_copied, "seconds", state->seconds));
+                    json_pack("{s:o, s:s, s:s, s:s, s:I, s:f}", "group", json_of_id(&state->group), "name", state->name,
+                              "kind", state->reconcile ? "reconcile" : "resync", "state", names[state->state], "bytes_copied", (json_int_t)state->bytes_copied, "seconds", state->seconds));
 }
 
 static void notice_handle(struct control *control, struct notice *notice)

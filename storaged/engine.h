@@ -45,6 +45,7 @@ struct engine_resync_state {
     struct id group;
     char name[GROUP_NAME_SIZE];
     enum { ENGINE_RESYNC_STARTED, ENGINE_RESYNC_DONE, ENGINE_RESYNC_INTERRUPTED } state;
+    bool reconcile; /* both tails before a session of equals (R6), not a copy that was behind (R7) */
     uint64_t bytes_copied;
     double seconds;
 };

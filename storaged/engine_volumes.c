@@ -79,7 +79,9 @@ static void make(struct making *making)
 
 static struct authority_record founding_record(uint8_t founding)
 {
-    return (struct authority_record){.epoch = 1, .members = AUTHORITY_BOTH, .founding = founding};
+    /* The node where the group was asked for becomes its primary. */
+    return (struct authority_record){
+        .epoch = 1, .members = AUTHORITY_BOTH, .founding = founding, .was_primary = founding == AUTHORITY_CREATOR};
 }
 
 /* ---- the other node's CREATE ------------------------------------------------------------------------------------------------------- */

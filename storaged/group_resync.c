@@ -287,12 +287,12 @@ static void tell(struct group *group, int state)
     struct engine_resync_state told = {
         .group = group->id,
         .state = state,
+        .reconcile = resync->reconciling,
         .bytes_copied = resync->copied_blocks * LUN_BLOCK_SIZE,
         .seconds = (double)(ring_now_ms(engine->ring) - resync->started_ms) / 1000.0,
     };
     memcpy(told.name, group->name, sizeof told.name);
-    if (!resync->reconciling)
-        engine->options.port.resync_changed(engine->options.port.userdata, &told);
+    engine->options.port.resync_changed(engine->options.port.userdata, &told);
     if (state != ENGINE_RESYNC_STARTED)
         log_notice("group '%s': %s %s after %.2f s: %llu KiB compared, %llu KiB copied", group->name,
                    resync->reconciling ? "reconciling of both tails" : "resync of the other node",

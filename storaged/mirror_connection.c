@@ -70,7 +70,7 @@ static void fill_stage(struct mirror_connection *connection)
         struct mirror_send *send = list_entry(connection->queue.next, struct mirror_send, link);
         if (send->copied < send->frame_size)
             send->copied += copy_part(connection, send->frame + send->copied, send->frame_size - send->copied);
-        if (send->copied >= send->frame_size) {
+        if (send->data_size && send->copied >= send->frame_size) {
             size_t offset = send->copied - send->frame_size;
             send->copied += copy_part(connection, send->data + offset, send->data_size - offset);
         }

@@ -23,6 +23,11 @@ def address(network: str, host: str) -> str:
     return f"{NETWORKS[network][0]}.{NUMBER[host]}"
 
 
+def hardware_address(network: str, host: str) -> str:
+    """A network card keeps its address through a power cut, so that its neighbours find it at once."""
+    return f"02:00:00:00:{list(NETWORKS).index(network) + 1:02x}:{NUMBER[host]:02x}"
+
+
 def namespaces() -> set[str]:
     return {line.split()[0] for line in run(["ip", "netns", "list"]).stdout.splitlines() if line}
 
@@ -50,6 +55,7 @@ def plug(layout: Layout, host: str) -> None:
         f"link add {host}-{network} type veth peer name {network} netns {netns}",
         f"link set {host}-{network} master {network} up")])
     _batch(netns, [line for network in mine for line in (
+        f"link set dev {network} address {hardware_address(network, host)}",
         f"addr add {address(network, host)}/24 dev {network}", f"link set {network} up")])
 
 
