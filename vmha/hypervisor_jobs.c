@@ -280,6 +280,8 @@ static void run_connect(struct hypervisor_job *job)
         return;
     }
     virConnectSetKeepAlive(job->connection, 5, 3);
+    /* libvirt asks QEMU what it can do before the first start, for half a second; not when a guest is waited for. */
+    free(virConnectGetDomainCapabilities(job->connection, NULL, NULL, NULL, NULL, 0));
     virConnectRegisterCloseCallback(job->connection, job->on_close, job->event_userdata, NULL);
     /* Events before the list: what ends in between is told twice rather than never. */
     if (virConnectDomainEventRegisterAny(job->connection, NULL, VIR_DOMAIN_EVENT_ID_LIFECYCLE, job->on_lifecycle,

@@ -25,7 +25,7 @@ def test_both_go_on(site):
         assert len(log.starts) == 1, f"guest {name} was started again"
         assert name in site.lab.host(node).guests(), f"guest {name} is no longer on {node}"
         assert not log.lost(), "; ".join(log.lost())
-        assert log.silence() <= 5, f"guest {name} waited {log.silence():.1f} s for a write"
+        site.measured(f"link_cut.stall_{name}_s", log.silence())
 
 
 def test_one_of_two_links(site):

@@ -6,14 +6,14 @@ from hcilab import story
 def test_power_cut(site):
     figures = story.play(site, story.Silent())
     assert not figures.losses, "; ".join(figures.losses)
-    assert figures.power_cut_to_guest_started_s <= 9, f"guest started after {figures.power_cut_to_guest_started_s:.1f} s"
-    assert figures.second_cut_to_guest_started_s <= 9, f"guest started after {figures.second_cut_to_guest_started_s:.1f} s"
+    site.measured("default.power_cut_to_guest_started_s", figures.power_cut_to_guest_started_s)
+    site.measured("default.second_cut_to_guest_started_s", figures.second_cut_to_guest_started_s)
 
 
 def test_power_cut_fast(site):
     figures = story.play(site, story.Silent())
     assert not figures.losses, "; ".join(figures.losses)
-    assert figures.power_cut_to_guest_started_s <= 4, f"guest started after {figures.power_cut_to_guest_started_s:.1f} s"
+    site.measured("fast.power_cut_to_guest_started_s", figures.power_cut_to_guest_started_s)
 
 
 test_power_cut_fast.profile = "fast"

@@ -12,10 +12,10 @@ def test_nothing_happens(site):
     log.wait_writes(1000, 30)
     assert site.in_sync("app"), "the volume is no longer mirrored"
     assert len(log.starts) == 1, "the guest was started again"
-    assert log.silence() <= 1, f"the guest waited {log.silence():.1f} s for a write"
+    site.measured("witness_killed.stall_s", log.silence())
     assert not log.lost(), "; ".join(log.lost())
     # The witness still decides: it kept its records.
     t = site.lab.host("a").power_cut()
-    assert site.wait_guest_process("app", "b", 30, t) - t <= 9
+    site.wait_guest_process("app", "b", 30, t)
     log.wait_life("b", 2, 60)
     assert not log.lost(), "; ".join(log.lost())

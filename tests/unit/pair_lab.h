@@ -5,13 +5,16 @@
 #include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -96,7 +99,8 @@ static void lab_cas(void *userdata, const struct engine_cas *cas)
     struct lab_node *node = userdata;
     struct engine_input input = {.kind = ENGINE_VERDICT, .group = cas->group, .verdict = AUTHORITY_REFUSED};
     if (!node->lab->witness_silent) {
-        pthread_mutex_lock(&node->lab->lock);
+        if (pthread_mutex_lock(&node->lab->lock) == EOWNERDEAD) /* a node was killed while it asked */
+            pthread_mutex_consistent(&node->lab->lock);
         lab_decide(node->lab, cas, (uint8_t)(1u << node->index), &input);
         pthread_mutex_unlock(&node->lab->lock);
     }
@@ -124,7 +128,7 @@ static void lab_meta_changed(void *userdata, const struct id *group, const char 
 static void lab_resync_changed(void *userdata, const struct engine_resync_state *state)
 {
     struct lab_node *node = userdata;
-    if (state->state != ENGINE_RESYNC_DONE)
+    if (state->state != ENGINE_RESYNC_DONE || state->reconcile)
         return;
     node->resync_copied = state->bytes_copied;
     node->resyncs_done++;
@@ -231,7 +235,9 @@ static void lab_stop(struct lab_node *node)
 
 static struct lab *lab_new(uint16_t port)
 {
-    struct lab *lab = calloc(1, sizeof *lab);
+    /* Shared with nodes that run in processes of their own. */
+    struct lab *lab = mmap(NULL, sizeof *lab, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_true(lab != MAP_FAILED);
     struct err err;
     struct id ids[2] = {{{1}}, {{2}}};
     char *ca_key, *ca;
@@ -239,7 +245,11 @@ static struct lab *lab_new(uint16_t port)
     snprintf(lab->folder, sizeof lab->folder, "/dev/shm/hci-pair-XXXXXX");
     assert_non_null(mkdtemp(lab->folder));
     lab->port = port;
-    pthread_mutex_init(&lab->lock, NULL);
+    pthread_mutexattr_t attributes;
+    pthread_mutexattr_init(&attributes);
+    pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+    pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
+    pthread_mutex_init(&lab->lock, &attributes);
     assert_int_equal(pki_make_key(&ca_key, &err), 0);
     assert_int_equal(pki_make_ca(ca_key, "lab", &ca, &err), 0);
     for (unsigned i = 0; i < 2; i++) {
@@ -275,7 +285,7 @@ static void lab_free(struct lab *lab)
     }
     snprintf(command, sizeof command, "rm -rf '%s'", lab->folder);
     assert_int_equal(system(command), 0);
-    free(lab);
+    munmap(lab, sizeof *lab);
 }
 
 /* ---- doing things on a data thread --------------------------------------------------------------------------------------------- */
@@ -543,7 +553,7 @@ static void lab_hear(struct lab_node *node, bool up)
 }
 
 /* The link and the heartbeats between the nodes. */
-static void lab_cut(struct lab *lab, bool cut)
+static inline void lab_cut(struct lab *lab, bool cut)
 {
     lab_hear(&lab->nodes[0], !cut);
     lab_hear(&lab->nodes[1], !cut);

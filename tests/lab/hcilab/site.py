@@ -224,6 +224,10 @@ class Site:
             return found["start"] if found and found["start"] >= after - 0.02 else None
         return wait_until(f"guest {name} to be started on node {node}", condition, timeout, 0.02)
 
+    def measured(self, name: str, value: float, unit: str = "s") -> None:
+        """A figure for the reader. Stories assert outcomes, never seconds: a busy machine is not a broken one."""
+        print(json.dumps({"name": f"lab.{name}", "value": round(value, 3), "unit": unit}), flush=True)
+
     def resync_bytes(self, since: float, timeout: float = 10) -> int:
         """Bytes copied by the resyncs that ended since then, as told by the events of the followed nodes."""
         def ended():
