@@ -156,6 +156,7 @@ struct authority {
     bool cas_is_growth;             /* the outstanding CAS is R7.5's, not a takeover */
     bool ask_now;                   /* a takeover may be asked for without waiting for the peer any longer */
     bool timer_running;
+    uint64_t source_epoch;          /* as target: the source's e, which the session's messages carry until growth */
     uint32_t serve_after_ms;        /* R8: what W said is left of the loser's lease */
     bool asking_peer_lease;         /* R8: sole, but the other may still serve under its lease */
     bool excluded;                  /* W told us that we are no member: wait to be resynced */

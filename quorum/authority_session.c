@@ -153,6 +153,7 @@ static void on_resync(struct authority_work *work)
     record.pending = 0;
     record.founding = AUTHORITY_FOUNDED;
     a->session = message->session;
+    a->source_epoch = message->epoch;
     a->asking_peer_lease = false;
     a->known_epoch = 0;
     authority_save(work, &record, AUTHORITY_SAVED_TARGET);
@@ -264,7 +265,7 @@ static void saved_target(struct authority_work *work)
     a->ask_now = false;
     struct authority_action *begin = authority_emit(work, AUTHORITY_ACT_BEGIN);
     begin->session = a->session;
-    begin->epoch = a->record.epoch;
+    begin->epoch = a->source_epoch;
     begin->as = AUTHORITY_TARGET;
     authority_send(work, AUTHORITY_TARGETED, a->record.epoch, &a->session);
     authority_emit(work, AUTHORITY_ACT_SEND_TAIL);

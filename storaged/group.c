@@ -166,7 +166,7 @@ void group_check_quiesced(struct group *group)
     group->journaled = false;
     struct authority_event event = {
         .kind = AUTHORITY_EV_QUIESCED,
-        .highest = pool_session_highest(group->engine->pool, &group->id),
+        .highest = pool_session_highest(group->engine->pool, &group->id, &group->authority.record.session),
     };
     group_event(group, &event);
 }
@@ -328,7 +328,7 @@ void group_start(struct group *group, const struct authority_record *record)
     struct authority_event event = {
         .kind = AUTHORITY_EV_START,
         .record = *record,
-        .highest = pool_session_highest(engine->pool, &group->id),
+        .highest = pool_session_highest(engine->pool, &group->id, &record->session),
     };
     group->started = true;
     admission_update(group);
@@ -351,10 +351,6 @@ void group_message(struct group *group, const struct authority_message *message)
     if (!group->started && message->kind == AUTHORITY_HELLO) {
         group->early = *message; /* a group that is being created: the other node was faster */
         group->has_early = true;
-    }
-    if (message->kind == AUTHORITY_RESYNC) {
-        group->resync_session = message->session;
-        group->resync_epoch = message->epoch;
     }
     group_event(group, &event);
 }

@@ -198,8 +198,6 @@ struct group {
     /* group_session.c: the stream */
     struct id session;
     uint64_t session_epoch;
-    struct id resync_session; /* the source's RESYNC: until growth its messages carry its epoch, not the target's */
-    uint64_t resync_epoch;
     enum authority_role session_as;
     bool dual;      /* P: writes go to both */
     bool journaled; /* the pool knows the session */

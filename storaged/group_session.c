@@ -129,8 +129,7 @@ void session_begin(struct group *group, const struct authority_action *action)
 {
     check(!group->quiescing && list_is_empty(&group->flights));
     group->session = action->session;
-    bool by_source = action->as == AUTHORITY_TARGET && id_equal(&action->session, &group->resync_session);
-    group->session_epoch = by_source ? group->resync_epoch : action->epoch;
+    group->session_epoch = action->epoch;
     group->session_as = action->as;
     group->sequence = group->committed = group->commit_sent = 0;
     group->tail_complete = false;

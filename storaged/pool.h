@@ -117,8 +117,9 @@ void pool_session_commit(struct pool *pool, const struct id *group, uint64_t seq
 /* The session is over: the blocks of all records beyond the last commit get dirty bits. No write of it is un-done.
  * Idempotent. After a crash pool_open does the same from the journal. */
 void pool_session_end(struct pool *pool, const struct id *group);
-/* Highest sequence journaled here for the session that the journal last saw of this group (0: none). */
-uint64_t pool_session_highest(struct pool *pool, const struct id *group);
+/* Highest sequence journaled here for this session of the group; 0 when there is none, or when the journal has seen
+ * another session since. */
+uint64_t pool_session_highest(struct pool *pool, const struct id *group, const struct id *session);
 
 /* Marks blocks dirty; durable when done (merging the peer's tail, R7.2). The range may be long. */
 void pool_dirty_mark(struct pool *pool, struct pool_volume *volume, uint64_t block, uint64_t count, pool_done *done,

@@ -94,8 +94,8 @@ void pool_session_end(struct pool *pool, const struct id *group)
     slot->live = false;
 }
 
-uint64_t pool_session_highest(struct pool *pool, const struct id *group)
+uint64_t pool_session_highest(struct pool *pool, const struct id *group, const struct id *session)
 {
     const struct pool_session *slot = pool_session_find(pool, group);
-    return slot ? slot->highest : 0;
+    return slot && id_equal(&slot->seen, session) ? slot->highest : 0;
 }

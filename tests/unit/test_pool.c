@@ -356,10 +356,10 @@ static void tail_is_dirty_after_crash(void **state)
     assert_int_equal(dirty_next(&lab, 62, &count), 70);
     assert_int_equal(dirty_next(&lab, 102, &count), UINT64_MAX);
     assert_int_equal(count, 0);
-    assert_int_equal(pool_session_highest(lab.pool, &lab.group), 10);
+    assert_int_equal(pool_session_highest(lab.pool, &lab.group, &session_one), 10);
     lab_reopen(&lab);
     assert_int_equal(pool_dirty_blocks(lab_volume(&lab)), 10);
-    assert_int_equal(pool_session_highest(lab.pool, &lab.group), 10);
+    assert_int_equal(pool_session_highest(lab.pool, &lab.group, &session_one), 10);
     lab_stop(&lab);
 }
 
@@ -371,7 +371,7 @@ static void committed_is_not_dirty(void **state)
     lab_crash(&lab, work_committed);
     lab_open(&lab);
     assert_int_equal(pool_dirty_blocks(lab_volume(&lab)), 0);
-    assert_int_equal(pool_session_highest(lab.pool, &lab.group), 10);
+    assert_int_equal(pool_session_highest(lab.pool, &lab.group, &session_one), 10);
     assert_true(lab_holds(&lab, 100, 2, 1));
     lab_stop(&lab);
 }
@@ -386,7 +386,8 @@ static void older_session_keeps_its_tail(void **state)
     lab_open(&lab);
     assert_int_equal(pool_dirty_blocks(lab_volume(&lab)), 11);
     assert_int_equal(dirty_next(&lab, 200, &count), 2000);
-    assert_int_equal(pool_session_highest(lab.pool, &lab.group), 2);
+    assert_int_equal(pool_session_highest(lab.pool, &lab.group, &session_two), 2);
+    assert_int_equal(pool_session_highest(lab.pool, &lab.group, &session_one), 0); /* another was seen since */
     lab_stop(&lab);
 }
 
