@@ -64,6 +64,9 @@ const char *cli_option_value(const struct cli *cli, const char *name, unsigned i
 /* The first value, or `otherwise`. */
 const char *cli_option_or(const struct cli *cli, const char *name, const char *otherwise);
 
+/* Overwrites an argument that is a secret: other users of the host can read the command line of a process. */
+void cli_hide_argument(struct cli *cli, unsigned index);
+
 /* One sentence for a wrong command line; returns what run() shall return (exit 2). */
 int cli_usage(struct err *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -203,7 +203,7 @@ static void say_what_is_next(const struct site *site)
            "     (now: a witness cannot be added once node '%s' has joined)\n"
            "  3. Here:                     hcictl cluster invite\n"
            "  4. On node '%s':             the command that this prints\n"
-           "  5. On both nodes:            systemctl enable --now corosync hci-quorumd hci-storaged hci-vmhad\n",
+           "  5. On both nodes:            systemctl restart corosync && systemctl enable --now hci.target\n",
            site_peer(site)->name, site_peer(site)->name);
 }
 

@@ -211,6 +211,8 @@ static int hand_out(struct invite *invite, struct enrol_line *line, const json_t
         enrol_line_send(line, refusal, NULL);
         return result;
     }
+    /* Whoever has the token gets this: the person at the screen knows whether it was the right host. */
+    fprintf(stderr, "hcictl: the keys of node '%s' go to %s\n", site_peer(&invite->site)->name, line->other);
     return enrol_line_send(line, answer, err);
 }
 
@@ -325,6 +327,6 @@ int cluster_invite_run(struct cli *cli, struct err *err)
     result = wait_for_join(&invite, err);
     if (result == 0 && !cli->json)
         printf("Node '%s' has joined. Start the daemons on both nodes:\n"
-               "  systemctl enable --now corosync hci-quorumd hci-storaged hci-vmhad\n", site_peer(&invite.site)->name);
+               "  systemctl restart corosync && systemctl enable --now hci.target\n", site_peer(&invite.site)->name);
     return result;
 }

@@ -127,11 +127,11 @@ static int say_done(const struct cli *cli, const struct join *join, struct err *
     printf("This host is now node '%s' of cluster '%s'.\n", site_self(&join->site)->name, join->site.name);
     if (!join->site.has_witness)
         puts("The cluster has no witness: when one node is lost the other waits for it instead of going on.");
-    puts("Next, on both nodes:  systemctl enable --now corosync hci-quorumd hci-storaged hci-vmhad");
+    puts("Next, on both nodes:  systemctl restart corosync && systemctl enable --now hci.target");
     return 0;
 }
 
-static int prepare(const struct cli *cli, struct join *join, struct address *address, struct token *token,
+static int prepare(struct cli *cli, struct join *join, struct address *address, struct token *token,
                    struct err *err)
 {
     int result = address_parse("address of the first node", cli->arguments[0], INVITE_PORT, address, err);
@@ -141,6 +141,7 @@ static int prepare(const struct cli *cli, struct join *join, struct address *add
     if (token_parse(cli->arguments[1], token) < 0)
         return cli_usage(err,
                          "the token is not complete or mistyped; copy the one that `hcictl cluster invite` printed");
+    cli_hide_argument(cli, 1);
     if (seal_init() < 0)
         return err_set(err, -EIO, "io", "no source of random numbers; see whether /dev/urandom works");
     result = enrol_files_plan(cli, cli_option_or(cli, "state-folder", "/var/lib/hci"), &join->files, err);

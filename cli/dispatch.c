@@ -60,6 +60,12 @@ int cli_path(char ret_path[static CLI_PATH_MAX], const char *folder, const char 
     return 0;
 }
 
+void cli_hide_argument(struct cli *cli, unsigned index)
+{
+    check(index < cli->argument_count);
+    memset(cli->arguments[index], '*', strlen(cli->arguments[index]));
+}
+
 const char *cli_config_folder(const struct cli *cli) { return cli_option_or(cli, "config-folder", "/etc/hci"); }
 const char *cli_corosync_folder(const struct cli *cli)
 {

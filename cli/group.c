@@ -1,11 +1,11 @@
 /* `hcictl group …`: the units of authority and what is kept with them. */
 #include <stdio.h>
-#include <string.h>
 
 #include "cli/cli.h"
 #include "cli/client.h"
 #include "cli/json_owner.h"
 #include "cli/output.h"
+#include "cli/secret.h"
 
 static const struct output_column list_columns[] = {
     {"name", "GROUP", OUTPUT_TEXT},     {"role", "HERE", OUTPUT_TEXT},      {"serving", "SERVED", OUTPUT_YES},
@@ -25,17 +25,12 @@ int group_list_run(struct cli *cli, struct err *err)
     return 0;
 }
 
-/* A screen is looked at by others too: the guest's password for its disk is not for it. */
 static void print_entries(const json_t *entries)
 {
     const char *key;
     json_t *value;
-    json_object_foreach((json_t *)entries, key, value) {
-        if (!strcmp(key, "chap"))
-            printf("%s: (a secret; --json shows it)\n", key);
-        else
-            printf("%s: %s\n", key, json_is_string(value) ? json_string_value(value) : "-");
-    }
+    json_object_foreach((json_t *)entries, key, value)
+        printf("%s: %s\n", key, json_is_string(value) ? json_string_value(value) : "-");
 }
 
 int group_meta_run(struct cli *cli, struct err *err)
@@ -43,6 +38,8 @@ int group_meta_run(struct cli *cli, struct err *err)
     json_owner json_t *answer = NULL;
     int result = client_ask(cli, &client_storaged, "meta.get", json_pack("{s:s}", "group", cli->arguments[0]),
                             CLIENT_SLOW_MS, &answer, err);
+    if (result == 0)
+        result = secret_hide_in_entries(cli, answer, err);
     if (result < 0)
         return result;
     if (cli->json)

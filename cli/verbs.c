@@ -3,6 +3,8 @@
 
 #include <stddef.h>
 
+#include "cli/secret.h"
+
 const struct cli_option cli_global_options[] = {
     {"json", NULL, 0, "answer with one JSON document on stdout, for programs"},
     {"config-folder", "DIR", 0, "where hci.conf, secrets.conf and pki/ are (default /etc/hci)"},
@@ -92,10 +94,11 @@ const struct cli_verb cli_verbs[] = {
     {"vm", "start", "NAME", 1, 1, NULL, vm_start_run, "start a guest"},
     {"vm", "stop", "NAME", 1, 1, vm_stop_options, vm_stop_run, "stop a guest and keep it stopped"},
     {"vm", "list", "", 0, 0, NULL, vm_list_run, "list the guests"},
-    {"vm", "show", "NAME", 1, 1, NULL, vm_show_run, "show one guest"},
+    {"vm", "show", "NAME", 1, 1, secret_options, vm_show_run, "show one guest"},
     {"vm", "remove", "NAME", 1, 1, NULL, vm_remove_run, "no longer protect a stopped guest; its volumes stay"},
     {"group", "list", "", 0, 0, NULL, group_list_run, "list the units of authority: who serves what"},
-    {"group", "meta", "NAME", 1, 1, NULL, group_meta_run, "show what is kept with a group: guest, owner, access"},
+    {"group", "meta", "NAME", 1, 1, secret_options, group_meta_run,
+     "show what is kept with a group: guest, owner, access"},
     {"status", NULL, "", 0, 0, status_options, status_run, "the whole site on one screen, and what to do"},
     {"events", NULL, "", 0, 0, events_options, events_run, "what the daemons of this node say as it happens"},
     {NULL, NULL, NULL, 0, 0, NULL, NULL, NULL},

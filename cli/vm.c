@@ -7,6 +7,7 @@
 #include "cli/client.h"
 #include "cli/json_owner.h"
 #include "cli/output.h"
+#include "cli/secret.h"
 #include "common/files.h"
 
 /* A request is one line of at most 256 KiB, in which quotes and line ends take two bytes. */
@@ -81,6 +82,8 @@ int vm_show_run(struct cli *cli, struct err *err)
     json_owner json_t *answer = NULL;
     int result = client_ask(cli, &client_vmhad, "vm.show", json_pack("{s:s}", "name", cli->arguments[0]),
                             CLIENT_QUICK_MS, &answer, err);
+    if (result == 0)
+        result = secret_hide_in_xml(cli, answer, err);
     if (result < 0)
         return result;
     if (cli->json)

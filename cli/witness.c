@@ -73,7 +73,7 @@ static int refuse_late(const struct enroll *enroll, struct err *err)
     return 0;
 }
 
-static int prepare(const struct cli *cli, struct enroll *enroll, struct err *err)
+static int prepare(struct cli *cli, struct enroll *enroll, struct err *err)
 {
     if (address_parse("witness address", cli->arguments[0], WITNESS_PORT, &enroll->address, err) < 0)
         return cli_usage(err, "witness address '%.80s' is no IP address; write it as 10.13.0.3 or 10.13.0.3:7203",
@@ -81,6 +81,7 @@ static int prepare(const struct cli *cli, struct enroll *enroll, struct err *err
     if (token_parse(cli->arguments[1], &enroll->token) < 0)
         return cli_usage(err,
                          "the token is not complete or mistyped; copy the one that `hcictl witness token` printed");
+    cli_hide_argument(cli, 1);
     if (seal_init() < 0)
         return err_set(err, -EIO, "io", "no source of random numbers; see whether /dev/urandom works");
     int result = cli_load_site(cli, &enroll->site, err);

@@ -3,6 +3,8 @@
 import copy
 import json
 import os
+import socket
+import subprocess
 import unittest
 
 from cli_testing import FakeDaemon, Host, scratch
@@ -145,7 +147,53 @@ class VerbTest(DaemonTest):
         self.assertIn("volume 'nothing' does not exist", error)
         _, out, _ = self.host.ctl("group", "meta", "web")
         self.assertIn("version 7", out)
-        self.assertNotIn("hidden", out)
+        self.assertNotIn("hidden", out.replace("(hidden; --secrets shows it)", ""))
+
+    def test_secrets_are_hidden_unless_asked_for(self):
+        xml = ("<domain><graphics type='vnc' passwd = \"sesame\" passwdValidTo='2030'/>"
+               "<description>passwd='told'</description></domain>")
+        guest = json.dumps({"name": "web", "xml": xml})
+        chap = '{"user":"guest-web","secret":"open"}'
+        self.play("storaged", {"meta.get": {"group": "g", "version": 7,
+                                            "entries": {"owner": '{"node":"n"}', "chap": chap, "guest": guest}}})
+        self.play("vmhad", {"vm.show": dict(GUEST, xml=xml)})
+        for words in (("group", "meta", "web"), ("vm", "show", "web")):
+            for form in ((), ("--json",)):
+                code, out, error = self.host.ctl(*form, *words)
+                self.assertEqual((code, error), (0, ""), words)
+                self.assertNotIn("sesame", out)
+                self.assertNotIn('"open', out)
+                self.assertIn("2030", out)
+                self.assertIn("sesame", self.host.ctl(*form, *words, "--secrets")[1], words)
+        entries = self.host.json("group", "meta", "web")["entries"]
+        self.assertEqual(json.loads(entries["chap"]), {"user": "guest-web", "secret": "(hidden; --secrets shows it)"})
+        self.assertEqual(json.loads(entries["guest"])["xml"], xml.replace("sesame", "******"))
+        self.assertEqual(entries["owner"], '{"node":"n"}')
+        self.assertEqual(self.host.json("group", "meta", "web", "--secrets")["entries"]["chap"], chap)
+
+    def test_a_secret_that_cannot_be_read_is_hidden_too(self):
+        self.play("storaged", {"meta.get": {"group": "g", "version": 7,
+                                            "entries": {"chap": "open", "guest": "[sesame"}}})
+        for form in ((), ("--json",)):
+            code, out, _ = self.host.ctl(*form, "group", "meta", "web")
+            self.assertEqual(code, 0)
+            self.assertNotIn("open", out)
+            self.assertNotIn("sesame", out)
+
+    def test_a_token_does_not_stay_on_the_command_line(self):
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen(1)
+            token = "hci1-" + "a" * 77
+            host = Host(os.path.dirname(self.host.base), "b")
+            with subprocess.Popen(host.command("cluster", "join", f"127.0.0.1:{listener.getsockname()[1]}", token),
+                                  stderr=subprocess.DEVNULL) as process:
+                connection, _ = listener.accept()  # from here on it waits for us
+                with open(f"/proc/{process.pid}/cmdline", "rb") as file:
+                    line = file.read()
+                connection.close()
+        self.assertIn(b"join", line)
+        self.assertNotIn(token.encode(), line)
 
     def test_an_xml_file_that_cannot_be_used(self):
         vmhad = self.play("vmhad", {"vm.add": {}})

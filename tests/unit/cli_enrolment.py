@@ -161,7 +161,7 @@ class JoinTest(EnrolmentTest):
         self.assertEqual(code, 0, error)
         self.assertEqual(error, "")
         self.assertIn("node 'b' of cluster 'shop17'", out)
-        self.assertEqual(invite.finish(), (0, ""))
+        self.assertEqual(invite.finish(), (0, "hcictl: the keys of node 'b' go to 127.0.0.1\n"))
         a, b = self.a.json("cluster", "show"), self.b.json("cluster", "show")
         self.assertEqual(b["self"], "b")
         for key in ("name", "uuid", "nodes", "profile", "portals", "watchdog", "ca_sha256"):
