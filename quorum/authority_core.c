@@ -143,13 +143,16 @@ static void announce(struct authority_work *work)
         .epoch = a->record.epoch,
         .record = a->record,
         .highest = a->highest,
+        .committed = a->committed,
         .role = (uint8_t)a->role,
         .busy = !authority_is_free(a),
         .lease = a->lease_valid,
+        .failed = a->storage_failed,
     };
     const struct authority_message *last = &a->announced;
     bool same = last->kind == hello.kind && last->epoch == hello.epoch && last->highest == hello.highest &&
                 last->role == hello.role && last->busy == hello.busy && last->lease == hello.lease &&
+                last->failed == hello.failed && last->committed == hello.committed &&
                 last->record.members == hello.record.members && last->record.pending == hello.record.pending &&
                 last->record.incomplete == hello.record.incomplete && last->record.founding == hello.record.founding &&
                 last->record.was_primary == hello.record.was_primary &&
@@ -238,6 +241,8 @@ static void decide_both(struct authority_work *work)
     struct authority *a = work->authority;
     if (a->excluded)
         return;
+    if (a->link_up && a->peer_known && a->peer.failed && !a->timer_running)
+        a->ask_now = true;
     if (a->ask_now) {
         a->reason = "the session with the other node is lost; asking the witness for the group";
         authority_ask_witness(work, a->record.epoch + 1, a->self);
@@ -291,6 +296,7 @@ static void on_start(struct authority_work *work)
     struct authority *a = work->authority;
     a->record = work->event->record;
     a->highest = work->event->highest;
+    a->committed = work->event->committed;
     a->reason = "starting; looking for the other node";
     if (a->record.founding == AUTHORITY_FOUNDED) {
         a->founded_told = true;
@@ -542,6 +548,7 @@ void authority_step(struct authority *authority, const struct authority_event *e
     case AUTHORITY_EV_QUIESCED:
         authority->quiescing = false;
         authority->highest = event->highest;
+        authority->committed = event->committed;
         break;
     case AUTHORITY_EV_TAIL_MERGED: authority_session_tail_merged(&work); break;
     case AUTHORITY_EV_RECONCILED: authority_session_reconciled(&work); break;

@@ -57,9 +57,11 @@ struct authority_message {
     /* HELLO only */
     struct authority_record record;
     uint64_t highest;   /* highest sequence journaled for record.session */
+    uint64_t committed; /* highest sequence of it known to be durable on both: who has less was set back (R7.1) */
     uint8_t role;       /* enum authority_role */
     bool busy;          /* a CAS is outstanding, or I/O is draining: do not open now, another HELLO follows */
     bool lease;         /* my own lease is valid: I could serve as primary */
+    bool failed;        /* my storage failed: I serve nothing, take the group (R2: with consent) */
 };
 
 enum authority_verdict { /* W's answers, R4 */
@@ -67,11 +69,11 @@ enum authority_verdict { /* W's answers, R4 */
 };
 
 enum authority_event_kind {
-    AUTHORITY_EV_START,        /* first event; `record`, `highest` as stored */
+    AUTHORITY_EV_START,        /* first event; `record`, `highest`, `committed` as stored */
     AUTHORITY_EV_LINK,         /* `up`: the mirror link to the peer came up or is gone */
     AUTHORITY_EV_MESSAGE,      /* `message` from the peer's core, in the order it was sent */
     AUTHORITY_EV_SAVED,        /* the last ACT_SAVE is durable */
-    AUTHORITY_EV_QUIESCED,     /* answer to ACT_QUIESCE; `highest` for record.session as in START */
+    AUTHORITY_EV_QUIESCED,     /* answer to ACT_QUIESCE; `highest`, `committed` for record.session as in START */
     AUTHORITY_EV_TAIL_MERGED,  /* the other's tail arrived whole and is durably in our dirty set */
     AUTHORITY_EV_RECONCILED,   /* answer to ACT_RECONCILE: dirty=∅ by acknowledged copies */
     AUTHORITY_EV_IN_SYNC,      /* answer to ACT_RESYNC: dirty=∅, new writes are held, no write is un-done */
@@ -88,7 +90,7 @@ struct authority_event {
     enum authority_event_kind kind;
     bool up;
     uint64_t generation;
-    uint64_t highest;
+    uint64_t highest, committed;
     struct authority_record record;
     struct authority_message message;
     enum authority_verdict verdict;
@@ -145,7 +147,7 @@ struct authority {
     int role;                       /* enum authority_role */
     const char *reason;             /* why it is in this role: a sentence without the full stop, never NULL */
     struct authority_record record; /* as persisted, or being persisted when saving */
-    uint64_t highest;
+    uint64_t highest, committed;    /* of record.session, when its session began or ended */
     struct id session;              /* of the live session; null: none */
     bool link_up, peer_suspect, witness_up, lease_valid;
     uint64_t lease_generation, session_generation;

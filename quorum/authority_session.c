@@ -10,18 +10,20 @@ static const struct id *last_written_session(const struct authority_record *reco
     return highest ? &record->session : &record->previous_session;
 }
 
-bool authority_session_explained(const struct authority_record *own, uint64_t own_highest, const struct authority_record *other,
-                                 uint64_t other_highest)
+bool authority_session_explained(const struct authority_record *own, uint64_t own_highest, uint64_t own_committed,
+                                 const struct authority_record *other, uint64_t other_highest, uint64_t other_committed)
 {
+    if (id_equal(&own->session, &other->session)) /* who has less of it than the other knows to be on both was set back */
+        return own_highest >= other_committed && other_highest >= own_committed;
     const struct id *own_base = last_written_session(own, own_highest);
     const struct id *other_base = last_written_session(other, other_highest);
-    return id_equal(&own->session, &other->session) || id_equal(own_base, other_base) ||
-           id_equal(own_base, &other->session) || id_equal(other_base, &own->session);
+    return id_equal(own_base, other_base) || id_equal(own_base, &other->session) || id_equal(other_base, &own->session);
 }
 
 static bool is_explained(const struct authority *a)
 {
-    return authority_session_explained(&a->record, a->highest, &a->peer.record, a->peer.highest);
+    return authority_session_explained(&a->record, a->highest, a->committed, &a->peer.record, a->peer.highest,
+                                       a->peer.committed);
 }
 
 /* Both sides compute the same from the two HELLOs: who was primary, else who has a lease, else the lower node. */
@@ -34,11 +36,12 @@ static bool i_am_chosen(const struct authority *a)
     return a->self == 1;
 }
 
-static void with_session(struct authority_record *record, const struct authority *a, const struct id *session)
+static void with_session(struct authority_record *record, struct authority *a, const struct id *session)
 {
     if (a->highest) /* an unwritten session is replaced, not remembered */
         record->previous_session = record->session;
     record->session = *session;
+    a->highest = a->committed = 0;
 }
 
 void authority_session_try_join(struct authority_work *work)
@@ -51,7 +54,7 @@ void authority_session_try_join(struct authority_work *work)
         return; /* R7.1: the lower epoch is the target; the other side acts */
     bool equal = peer->epoch == a->record.epoch && peer->members == AUTHORITY_BOTH && !peer->pending && !peer->incomplete;
     if (!equal) {
-        if (peer->epoch < a->record.epoch && !peer->pending) {
+        if (peer->epoch < a->record.epoch && !peer->pending && !a->timer_running) {
             a->reason = "the other node's copy is behind; asking the witness to exclude it, then resyncing it";
             a->ask_now = true;
         }
@@ -63,7 +66,7 @@ void authority_session_try_join(struct authority_work *work)
     }
     if (!is_explained(a)) {
         a->reason = "the two copies do not explain each other (one was restored); excluding the other for a full comparison";
-        a->ask_now = true;
+        a->ask_now = !a->timer_running;
         return;
     }
     if (!a->lease_valid) {
@@ -134,7 +137,6 @@ static void on_accept(struct authority_work *work)
     begin->session = a->session;
     begin->epoch = a->record.epoch;
     begin->as = AUTHORITY_OPENING;
-    a->highest = 0;
     authority_save(work, &record, AUTHORITY_SAVED_OPENED);
 }
 
@@ -246,7 +248,6 @@ static void saved_accept(struct authority_work *work)
 {
     struct authority *a = work->authority;
     authority_enter(a, AUTHORITY_SECONDARY, "the other node is primary; both copies are kept equal");
-    a->highest = 0;
     a->ask_now = false;
     struct authority_action *begin = authority_emit(work, AUTHORITY_ACT_BEGIN);
     begin->session = a->session;
@@ -275,6 +276,8 @@ static void saved_target(struct authority_work *work)
 static void saved_pending(struct authority_work *work)
 {
     struct authority *a = work->authority;
+    if (a->role != AUTHORITY_SOLE)
+        return; /* it left the role meanwhile; R7.6 follows from the record */
     bool session_lives = !id_is_null(&a->session) && id_equal(&a->session, &a->save_session);
     authority_enter(a, session_lives ? AUTHORITY_GROWING : AUTHORITY_IDLE,
                     session_lives ? "the copies are equal; writing to both" : "the session broke while growing");
@@ -285,7 +288,6 @@ static void saved_pending(struct authority_work *work)
     }
     a->session_generation = a->lease_generation;
     a->opened = false;
-    a->highest = 0;
     struct authority_action *raise = authority_emit(work, AUTHORITY_ACT_RAISE);
     raise->session = a->session;
     raise->epoch = a->record.pending;
@@ -299,7 +301,6 @@ static void saved_grown(struct authority_work *work)
 {
     struct authority *a = work->authority;
     authority_enter(a, AUTHORITY_SECONDARY, "its copy is complete again; the other node is primary");
-    a->highest = 0;
     struct authority_action *raise = authority_emit(work, AUTHORITY_ACT_RAISE);
     raise->session = a->session;
     raise->epoch = a->record.epoch;

@@ -52,7 +52,7 @@ void authority_session_reconciled(struct authority_work *work);
 void authority_session_in_sync(struct authority_work *work);
 void authority_session_growth_verdict(struct authority_work *work);
 /* Equal epochs: am I the one to open the session, and do the two histories explain each other? */
-bool authority_session_explained(const struct authority_record *own, uint64_t own_highest, const struct authority_record *other,
-                                 uint64_t other_highest);
+bool authority_session_explained(const struct authority_record *own, uint64_t own_highest, uint64_t own_committed,
+                                 const struct authority_record *other, uint64_t other_highest, uint64_t other_committed);
 void authority_session_try_join(struct authority_work *work);
 void authority_session_try_resync(struct authority_work *work);

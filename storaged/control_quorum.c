@@ -103,7 +103,7 @@ static void lease_answered(json_t *result, json_t *error, void *userdata)
 
 void quorum_ask_peer_lease(struct control *control, const struct id *group)
 {
-    control_client_call(control->quorumd, "peer.fence", NULL, lease_answered, question_new(control, group));
+    control_client_call(control->quorumd, "peer.fence", json_pack("{s:o}", "group", json_of_id(group)), lease_answered, question_new(control, group));
 }
 
 /* ---- claims and records ------------------------------------------------------------------------------------------------------ */

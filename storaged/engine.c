@@ -282,6 +282,10 @@ static void tick(struct ring_timer *timer)
 static int make_memory(struct engine *engine)
 {
     size_t arena_bytes = engine->options.arena_bytes ? engine->options.arena_bytes : ARENA_BYTES;
+    /* Answers to questions of an earlier start must not fit one of this start. */
+    struct id random = id_random();
+    memcpy(&engine->tags, random.bytes, sizeof engine->tags);
+    memcpy(&engine->operation_serial, random.bytes + 8, 4);
     engine->operations = calloc(ENGINE_OPERATIONS_MAX, sizeof *engine->operations);
     engine->receipts = calloc(ENGINE_RECEIPTS_MAX, sizeof *engine->receipts);
     if (!engine->operations || !engine->receipts)

@@ -130,7 +130,7 @@ static int check_peer_create(struct engine *engine, const struct mirror_message 
     if (engine_find_volume(engine, message->name) || (message->is_new && (group || engine_find_group_by_name(engine, message->group_name))))
         return -EEXIST;
     if (message->is_new)
-        return engine->group_count >= POOL_GROUPS_MAX ? -ENOSPC : 0;
+        return engine->group_count >= ENGINE_GROUPS_MAX ? -ENOSPC : 0;
     if (!group || group->dying || !group->founded)
         return -ENOENT;
     return group->saves ? -EBUSY : group_volume_count(group) == GROUP_VOLUMES_MAX ? -ENOSPC : 0;
@@ -244,7 +244,7 @@ static int check_create(struct engine *engine, struct engine_call *call, struct 
     else if (group && group->authority.role != AUTHORITY_PRIMARY)
         call_fail(call, error = -EAGAIN, "unavailable", "volume '%s': group '%s' is not primary on this node; ask the node that serves it, once both copies are current",
                   name, group->name);
-    else if (group ? group_volume_count(group) == GROUP_VOLUMES_MAX : engine->group_count >= POOL_GROUPS_MAX)
+    else if (group ? group_volume_count(group) == GROUP_VOLUMES_MAX : engine->group_count >= ENGINE_GROUPS_MAX)
         call_fail(call, error = -ENOSPC, "no_space", "volume '%s': no more %s are possible", name, group ? "volumes in its group" : "groups");
     return error;
 }

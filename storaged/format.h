@@ -91,7 +91,8 @@ struct format_super {
     struct id journal;        /*  144: records of other ids are old */
     uint8_t reserved1[96];    /*  160 */
     struct format_seen seen[FORMAT_GROUPS_MAX]; /* 256 */
-    uint8_t reserved2[1280];  /* 2816 */
+    uint64_t committed[FORMAT_GROUPS_MAX]; /* 2816: of seen[], what is known to be durable on both nodes */
+    uint8_t reserved2[768];   /* 3328 */
 };
 static_assert(sizeof(struct format_super) == FORMAT_BLOCK, "format_super");
 static_assert(offsetof(struct format_super, pool) == 16, "format_super.pool");
@@ -179,7 +180,10 @@ enum format_record_type {
     FORMAT_RECORD_ZERO = 3,  /* `count` blocks read zeros from here on */
     FORMAT_RECORD_DIRTY = 4, /* `count` blocks may differ from the peer's copy */
 };
-enum format_record_flag { FORMAT_RECORD_IS_DIRTY = 1 }; /* R3: what it writes differs from the peer's copy */
+enum format_record_flag {
+    FORMAT_RECORD_IS_DIRTY = 1, /* R3: what it writes differs from the peer's copy */
+    FORMAT_RECORD_IS_COPY = 2,  /* R6, R7: brings this copy up to date; the peer has no record of that number */
+};
 
 struct format_record {
     uint64_t magic;          /*   0 */

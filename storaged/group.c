@@ -167,6 +167,7 @@ void group_check_quiesced(struct group *group)
     struct authority_event event = {
         .kind = AUTHORITY_EV_QUIESCED,
         .highest = pool_session_highest(group->engine->pool, &group->id, &group->authority.record.session),
+        .committed = pool_session_committed(group->engine->pool, &group->id, &group->authority.record.session),
     };
     group_event(group, &event);
 }
@@ -329,6 +330,7 @@ void group_start(struct group *group, const struct authority_record *record)
         .kind = AUTHORITY_EV_START,
         .record = *record,
         .highest = pool_session_highest(engine->pool, &group->id, &record->session),
+        .committed = pool_session_committed(engine->pool, &group->id, &record->session),
     };
     group->started = true;
     admission_update(group);

@@ -18,6 +18,7 @@
 #define GROUP_SWAPS_MAX 16u
 #define GROUP_HELD_MS 25000u       /* R4: then close the initiators' connections rather than answer them an error */
 #define GROUP_COMMIT_MS 50u        /* an idle stream's commit is told within that */
+#define ENGINE_GROUPS_MAX 60u      /* primary claims of all fit in one lease request (quorum/wire.h) */
 #define ENGINE_OPERATIONS_MAX 2048u
 #define ENGINE_RECEIPTS_MAX 4096u
 #define ENGINE_FORWARD_BYTES_MAX (16u << 20) /* out at once: the other side's receive memory keeps room for mirroring */

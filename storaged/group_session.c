@@ -356,6 +356,7 @@ static const char *on_write(struct group *group, const struct mirror_message *me
         .data = data,
         .session = message->session,
         .sequence = message->sequence,
+        .copy = message->copy != 0,
     };
     if (data)
         pool_write(group->engine->pool, &receipt->io);

@@ -159,6 +159,16 @@ static void retry_expired(struct ring_timer *timer)
         add_candidate(link, fd, false, peer->links[index]);
 }
 
+/* The other node connects from its link addresses; strangers get no place in the small table of candidates. */
+static bool is_peer_address(const struct mirror_link *link, const char *address)
+{
+    const struct site_node *peer = site_peer(link->options.site);
+    for (unsigned i = 0; i < peer->link_count; i++)
+        if (strcmp(peer->links[i], address) == 0)
+            return true;
+    return false;
+}
+
 static void listener_ready(struct ring_watch *watch, unsigned events)
 {
     struct listener *listener = list_entry(watch, struct listener, watch);
@@ -175,6 +185,11 @@ static void listener_ready(struct ring_watch *watch, unsigned events)
     const void *raw = from.ss_family == AF_INET6 ? (const void *)&((struct sockaddr_in6 *)&from)->sin6_addr
                                                  : (const void *)&((struct sockaddr_in *)&from)->sin_addr;
     inet_ntop(from.ss_family, raw, address, sizeof address);
+    if (!is_peer_address(listener->link, address)) {
+        complain(listener->link, address, "it is none of the other node's link addresses");
+        close(fd);
+        return;
+    }
     add_candidate(listener->link, fd, true, address);
 }
 

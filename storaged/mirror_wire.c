@@ -106,9 +106,11 @@ static void put_authority(struct bytes_writer *writer, const struct authority_me
     bytes_put(writer, &record->session, sizeof record->session);
     bytes_put(writer, &record->previous_session, sizeof record->previous_session);
     bytes_put_u64(writer, message->highest);
+    bytes_put_u64(writer, message->committed);
     bytes_put_u8(writer, message->role);
     bytes_put_u8(writer, message->busy);
     bytes_put_u8(writer, message->lease);
+    bytes_put_u8(writer, message->failed);
 }
 
 static bool get_bool(struct bytes_reader *reader)
@@ -140,9 +142,11 @@ static void get_authority(struct bytes_reader *reader, struct authority_message 
     bytes_get(reader, &record->session, sizeof record->session);
     bytes_get(reader, &record->previous_session, sizeof record->previous_session);
     ret->highest = bytes_get_u64(reader);
+    ret->committed = bytes_get_u64(reader);
     ret->role = get_u8_up_to(reader, 0, AUTHORITY_ROLE_COUNT - 1);
     ret->busy = get_bool(reader);
     ret->lease = get_bool(reader);
+    ret->failed = get_bool(reader);
 }
 
 /* ---- fields -------------------------------------------------------------------------------------------------------- */

@@ -97,10 +97,11 @@ struct pool_io {
     bool dirty;          /* R3: the mark is durable with (before) the data */
     struct id session;   /* else R2: the mirror session and the place in its stream: */
     uint64_t sequence;   /* the tail is what is beyond the commit told by pool_session_commit */
+    bool copy;           /* of a resync: does not count for pool_session_highest */
     void *private_data;
     struct list private_link;
 };
-/* result 0, -EBADMSG (checksum), or another negative errno. */
+/* result 0, -EBADMSG (wrong checksum, or the device cannot read the place), or the pool's failure. */
 void pool_read(struct pool *pool, struct pool_io *io);
 /* done(0) when durable in the journal. `data` is NOT needed after done (the pool keeps its own copy or reference). */
 void pool_write(struct pool *pool, struct pool_io *io);
@@ -120,6 +121,8 @@ void pool_session_end(struct pool *pool, const struct id *group);
 /* Highest sequence journaled here for this session of the group; 0 when there is none, or when the journal has seen
  * another session since. */
 uint64_t pool_session_highest(struct pool *pool, const struct id *group, const struct id *session);
+/* Of those the highest known to be durable on both nodes, at least: a peer that has less was set back (R7.1). */
+uint64_t pool_session_committed(struct pool *pool, const struct id *group, const struct id *session);
 
 /* Marks blocks dirty; durable when done (merging the peer's tail, R7.2). The range may be long. */
 void pool_dirty_mark(struct pool *pool, struct pool_volume *volume, uint64_t block, uint64_t count, pool_done *done,

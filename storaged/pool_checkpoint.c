@@ -50,10 +50,13 @@ static void super_fill(struct pool *pool, uint64_t upto, uint64_t sequence, stru
     ret->tail_lsn = upto;
     ret->journal = pool->journal;
     memset(ret->seen, 0, sizeof ret->seen);
+    memset(ret->committed, 0, sizeof ret->committed);
     for (unsigned index = 0; index < POOL_GROUPS_MAX; index++) {
         const struct pool_session *slot = &pool->sessions[index];
-        if (slot->used && !id_is_null(&slot->seen))
-            ret->seen[index] = (struct format_seen){slot->group, slot->seen, slot->highest};
+        if (!slot->used || id_is_null(&slot->seen))
+            continue;
+        ret->seen[index] = (struct format_seen){slot->group, slot->seen, slot->highest};
+        ret->committed[index] = slot->committed;
     }
     pool_super_seal(ret);
 }

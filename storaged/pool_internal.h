@@ -53,7 +53,7 @@ struct pool_op {
     /* records */
     uint64_t lsn;
     uint32_t blocks;
-    bool dirty;
+    bool dirty, copy;
     bool durable;    /* in the journal */
     bool placed;     /* and in its place: the tail may pass it, once it is committed */
     struct id session;
@@ -113,7 +113,7 @@ struct pool_session {
     struct id session; /* while live */
     uint64_t commit;
     struct id seen;    /* the journal's last */
-    uint64_t highest;
+    uint64_t highest, committed; /* of it */
 };
 
 struct pool_group {
@@ -281,6 +281,8 @@ void pool_blob_seal(struct pool *pool, struct format_slot *slot, uint64_t magic)
 struct pool_session *pool_session_find(struct pool *pool, const struct id *group);
 struct pool_session *pool_session_get(struct pool *pool, const struct id *group);
 bool pool_session_covers(const struct pool_op *op); /* is it (still) an uncommitted write of a live session? */
+/* Everything up to `upto` of the session is durable on both. */
+void pool_session_knows(struct pool_session *slot, const struct id *session, uint64_t upto);
 void pool_session_saw(struct pool *pool, const struct id *group, const struct id *session, uint64_t sequence);
 
 /* pool_journal.c, pool_io.c, pool_checkpoint.c, pool_replay.c */

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "common/check.h"
+#include "common/log.h"
 #include "storaged/pool_internal.h"
 
 static void portion_completed(struct ring_io *io, int result);
@@ -161,7 +162,11 @@ static void read_completed(struct pool *pool, struct pool_portion *portion, int 
         for (unsigned index = 0; index < portion->count; index++)
             block_verify(pool, portion, index);
     } else if (op->result == 0) {
-        op->result = result < 0 ? result : -EIO;
+        /* A place that the device cannot read is like a rotten one: the other copy has it, and the next read may be fine. */
+        log_error("disk %s: reading failed: %s", pool_extents_disk(pool, portion->extent)->path,
+                  result < 0 ? strerror(-result) : "fewer bytes than asked for");
+        pool->stats.checksum_errors++;
+        op->result = -EBADMSG;
         op->io->bad_block = op->block + (uint64_t)(portion->data - op->io->data) / FORMAT_BLOCK;
     }
     if (--op->portions_left == 0)

@@ -57,7 +57,7 @@ static void record_fill(struct pool *pool, struct pool_op *op)
     record->journal = pool->journal;
     record->lsn = op->lsn;
     record->blocks = op->blocks;
-    record->flags = op->dirty ? FORMAT_RECORD_IS_DIRTY : 0;
+    record->flags = (op->dirty ? FORMAT_RECORD_IS_DIRTY : 0) | (op->copy ? FORMAT_RECORD_IS_COPY : 0);
     if (op->volume) {
         record->group = op->volume->group;
         record->volume = op->volume->id;
@@ -141,7 +141,7 @@ static void batch_start(struct pool *pool)
 static void record_durable(struct pool *pool, struct pool_op *op)
 {
     op->durable = true;
-    if (!id_is_null(&op->session))
+    if (!id_is_null(&op->session) && !op->copy)
         pool_session_saw(pool, &op->volume->group, &op->session, op->sequence);
     if (op->kind == OP_WRITE || op->kind == OP_ZERO)
         pool_io_place(pool, op);
@@ -229,6 +229,7 @@ static void write_submit(struct pool *pool, struct pool_io *io, enum pool_op_kin
     op->block = io->block;
     op->count = io->count;
     op->dirty = io->dirty;
+    op->copy = io->copy;
     if (!io->dirty) {
         op->session = io->session;
         op->sequence = io->sequence;

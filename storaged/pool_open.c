@@ -139,9 +139,13 @@ static int disks_compare(struct pool *pool, struct err *err)
 static void session_load(struct pool *pool)
 {
     const struct format_super *super = &pool->disks[0].super;
-    for (unsigned index = 0; index < POOL_GROUPS_MAX; index++)
-        if (!id_is_null(&super->seen[index].group) && !id_is_null(&super->seen[index].session))
-            pool_session_saw(pool, &super->seen[index].group, &super->seen[index].session, super->seen[index].highest);
+    for (unsigned index = 0; index < POOL_GROUPS_MAX; index++) {
+        const struct format_seen *seen = &super->seen[index];
+        if (id_is_null(&seen->group) || id_is_null(&seen->session))
+            continue;
+        pool_session_saw(pool, &seen->group, &seen->session, seen->highest);
+        pool_session_find(pool, &seen->group)->committed = super->committed[index];
+    }
 }
 
 static void table_new(struct pool_table *table, enum format_table_kind kind, uint64_t offset, uint32_t extents)

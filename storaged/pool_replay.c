@@ -147,8 +147,12 @@ static int record_apply(struct replay *replay)
     const struct format_record *record = (const struct format_record *)replay->buffer;
     if (record->type == FORMAT_RECORD_PAD)
         return 0;
-    if (!id_is_null(&record->session))
+    if (!id_is_null(&record->session) && !(record->flags & FORMAT_RECORD_IS_COPY))
         pool_session_saw(replay->pool, &record->group, &record->session, record->sequence);
+    const struct replay_commit *commit = commit_find(replay, &record->group, &record->session);
+    struct pool_session *slot = pool_session_find(replay->pool, &record->group);
+    if (commit && slot)
+        pool_session_knows(slot, &record->session, commit->upto);
     struct pool_volume *volume = pool_volume_find(replay->pool, &record->volume);
     if (!volume || record->lsn < volume->created_lsn)
         return 0; /* of a volume that was deleted since */

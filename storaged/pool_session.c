@@ -45,10 +45,17 @@ void pool_session_saw(struct pool *pool, const struct id *group, const struct id
     struct pool_session *slot = pool_session_get(pool, group);
     if (!id_equal(&slot->seen, session)) {
         slot->seen = *session;
-        slot->highest = 0;
+        slot->highest = slot->committed = 0;
     }
     if (sequence > slot->highest)
         slot->highest = sequence;
+}
+
+/* A number that this journal has not seen (a copy, the metadata) says nothing about who was set back. */
+void pool_session_knows(struct pool_session *slot, const struct id *session, uint64_t upto)
+{
+    if (id_equal(&slot->seen, session) && slot->highest <= upto)
+        slot->committed = slot->highest;
 }
 
 void pool_session_begin(struct pool *pool, const struct id *group, const struct id *session)
@@ -67,6 +74,7 @@ void pool_session_commit(struct pool *pool, const struct id *group, uint64_t seq
     if (!slot || !slot->live || sequence <= slot->commit)
         return;
     slot->commit = sequence;
+    pool_session_knows(slot, &slot->session, sequence);
     if (pool->space_waiting)
         pool_wake(pool);
 }
@@ -98,4 +106,10 @@ uint64_t pool_session_highest(struct pool *pool, const struct id *group, const s
 {
     const struct pool_session *slot = pool_session_find(pool, group);
     return slot && id_equal(&slot->seen, session) ? slot->highest : 0;
+}
+
+uint64_t pool_session_committed(struct pool *pool, const struct id *group, const struct id *session)
+{
+    const struct pool_session *slot = pool_session_find(pool, group);
+    return slot && id_equal(&slot->seen, session) ? slot->committed : 0;
 }

@@ -244,6 +244,7 @@ static void connect_done(struct hypervisor *hypervisor, struct hypervisor_job *j
             job->domains[count++] = domain;
     }
     hypervisor->callbacks.listed(job->domains, count, hypervisor->userdata);
+    job_queue(hypervisor, job_new(hypervisor, JOB_WARM, "", NULL, NULL));
 }
 
 static void closed(struct hypervisor *hypervisor)

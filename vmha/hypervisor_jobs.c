@@ -280,8 +280,6 @@ static void run_connect(struct hypervisor_job *job)
         return;
     }
     virConnectSetKeepAlive(job->connection, 5, 3);
-    /* libvirt asks QEMU what it can do before the first start, for half a second; not when a guest is waited for. */
-    free(virConnectGetDomainCapabilities(job->connection, NULL, NULL, NULL, NULL, 0));
     virConnectRegisterCloseCallback(job->connection, job->on_close, job->event_userdata, NULL);
     /* Events before the list: what ends in between is told twice rather than never. */
     if (virConnectDomainEventRegisterAny(job->connection, NULL, VIR_DOMAIN_EVENT_ID_LIFECYCLE, job->on_lifecycle,
@@ -294,6 +292,12 @@ static void run_connect(struct hypervisor_job *job)
         virConnectClose(job->connection);
         job->connection = NULL;
     }
+}
+
+/* libvirt asks QEMU what it can do before a first start, for half a second: now, not when a guest is waited for. */
+static void run_warm(struct hypervisor_job *job)
+{
+    free(virConnectGetDomainCapabilities(job->connection, NULL, NULL, NULL, NULL, 0));
 }
 
 void hypervisor_job_run(struct hypervisor_job *job)
@@ -310,5 +314,6 @@ void hypervisor_job_run(struct hypervisor_job *job)
     case JOB_KILL: run_kill(job); break;
     case JOB_CHECK: run_check(job); break;
     case JOB_PROBE: run_probe(job); break;
+    case JOB_WARM: run_warm(job); break;
     }
 }

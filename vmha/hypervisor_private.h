@@ -5,7 +5,7 @@
 
 #include "vmha/hypervisor.h"
 
-enum job_kind { JOB_CONNECT, JOB_START, JOB_RESUME, JOB_SHUTDOWN, JOB_KILL, JOB_CHECK, JOB_PROBE };
+enum job_kind { JOB_CONNECT, JOB_START, JOB_RESUME, JOB_SHUTDOWN, JOB_KILL, JOB_CHECK, JOB_PROBE, JOB_WARM };
 
 /* Made by the loop, carried out by a worker, answered and freed by the loop. */
 struct hypervisor_job {

@@ -100,8 +100,13 @@ static void on_group(struct vmha_core *core, const struct vmha_event *event)
 
 static void meta_store(struct vmha_guest *guest, const struct vmha_meta *meta)
 {
-    if (guest->meta_known && meta->version < guest->version)
-        return; /* an answer that was overtaken */
+    /* An answer that was overtaken by our own swap; or the group's new authority never knew of a change that was not
+     * acknowledged. An answer to a question asked from now on tells which. */
+    if (guest->meta_known && meta->version < guest->version && !guest->doubted) {
+        guest->doubted = guest->read_wanted = true;
+        return;
+    }
+    guest->doubted = false;
     guest->meta_known = true;
     guest->version = meta->version;
     guest->defined = meta->has_record;

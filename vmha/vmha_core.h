@@ -164,6 +164,7 @@ struct vmha_guest {
     bool view_known;
     struct vmha_view view;
     bool meta_known, read_wanted, reading;
+    bool doubted; /* an older version was answered: asked once more */
     uint64_t version;
     bool defined;                 /* the group has a guest */
     char name[VMHA_NAME_MAX];     /* "" while the group has no guest and none is here */

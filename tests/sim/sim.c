@@ -29,7 +29,7 @@ struct queue {
 };
 
 struct node {
-    bool up, frozen;
+    bool up, failed;   /* failed: its disks, until the next boot */
     struct authority core;
     struct authority_record stored; /* survives a crash */
     bool save_pending;
@@ -382,6 +382,7 @@ static void run_io(struct world *w, struct node *n)
 static void crash(struct world *w, struct node *n)
 {
     tell(w, "%c loses power", name_of(w, n));
+    n->failed = false;
     if (n->save_pending && chance(w, 50))
         n->stored = n->core.record; /* the save was already durable */
     n->up = n->link = n->serving = n->save_pending = n->cas_out = n->timer = n->ask_lease = n->quiesce_due = false;
@@ -437,8 +438,13 @@ static void node_step(struct world *w, struct node *n)
     case 0:
         if (!n->up)
             boot(w, n);
-        else if (faults && chance(w, 3))
+        else if ((faults && chance(w, 3)) || (w->calm && n->failed && chance(w, 10)))
             crash(w, n);
+        else if (faults && !n->failed && chance(w, 1)) {
+            tell(w, "%c: its storage fails", name_of(w, n));
+            n->failed = true;
+            simple(w, n, AUTHORITY_EV_STORE_FAILED, true);
+        }
         return;
     case 1:
         if (faults && chance(w, 8))

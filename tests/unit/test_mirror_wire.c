@@ -31,6 +31,7 @@ static struct mirror_message full(uint16_t kind)
     };
     message.authority = (struct authority_message){
         .kind = AUTHORITY_HELLO, .epoch = 16, .session = id_of(17), .highest = 18, .role = AUTHORITY_SOLE, .busy = true, .lease = true,
+        .committed = 15, .failed = true,
         .record = {.epoch = 19, .members = 2, .pending = 20, .incomplete = true, .founding = AUTHORITY_FOLLOWER, .was_primary = true,
                    .session = id_of(21), .previous_session = id_of(22)},
     };
@@ -91,6 +92,8 @@ static void test_fields_arrive(void **state)
     size = mirror_wire_encode(&message, NULL, frame);
     assert_int_equal(decode(frame, size, &back), 0);
     assert_int_equal(back.authority.highest, 18);
+    assert_int_equal(back.authority.committed, 15);
+    assert_true(back.authority.failed);
     assert_int_equal(back.authority.record.pending, 20);
     assert_int_equal(back.authority.record.founding, AUTHORITY_FOLLOWER);
     assert_true(back.authority.busy && back.authority.lease && back.authority.record.incomplete);

@@ -753,6 +753,20 @@ static void a_domain_lost_from_the_list_is_a_crash(void **state)
     assert_non_null(emitted(f, VMHA_ACTION_KILL));
 }
 
+/* What was stored but never acknowledged is not the group's truth when the other node becomes its authority. */
+static void an_older_record_counts_when_it_is_said_again(void **state)
+{
+    struct fixture *f = *state;
+
+    run_here(f);
+    f->version -= 2;
+    meta(f, node_b, 9, RECORD_RUNNING);
+    assert_non_null(emitted(f, VMHA_ACTION_READ));
+    f->version -= 1;
+    meta(f, node_b, 9, RECORD_RUNNING);
+    assert_true(guest(f)->record.incarnation == 9);
+}
+
 static void an_overtaken_answer_is_dropped(void **state)
 {
     struct fixture *f = *state;
@@ -802,7 +816,7 @@ int main(void)
         T(a_guest_that_shut_itself_down_is_not_signed_before_its_record),
         T(an_io_error_is_resumed_when_the_group_serves),
         T(a_domain_lost_from_the_list_is_a_crash),
-        T(an_overtaken_answer_is_dropped), T(records_survive_their_text),
+        T(an_overtaken_answer_is_dropped), T(an_older_record_counts_when_it_is_said_again), T(records_survive_their_text),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
