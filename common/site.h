@@ -69,6 +69,9 @@ struct site_secrets {
 int site_load(const char *path, struct site *ret, struct err *err);
 /* Refuses a file that others may read. */
 int site_load_secrets(const char *path, struct site_secrets *ret, struct err *err);
+/* Refuses keys that are missing (zero) although `site` needs them: a datagram sealed with zeros is anybody's. `path` is
+ * the file they were read from. */
+int site_check_secrets(const char *path, const struct site *site, const struct site_secrets *secrets, struct err *err);
 /* Writes what site_load reads back; used by enrolment. */
 int site_save(const char *path, const struct site *site, struct err *err);
 int site_save_secrets(const char *path, const struct site_secrets *secrets, struct err *err);

@@ -203,3 +203,21 @@ int site_check(const char *path, const struct site *site, struct err *err)
         result = check_places(path, site, err);
     return result;
 }
+
+static bool is_zero(const uint8_t key[static SEAL_KEY_SIZE])
+{
+    static const uint8_t zero[SEAL_KEY_SIZE];
+    return memcmp(key, zero, SEAL_KEY_SIZE) == 0;
+}
+
+int site_check_secrets(const char *path, const struct site *site, const struct site_secrets *secrets, struct err *err)
+{
+    if (is_zero(secrets->to_peer) || is_zero(secrets->from_peer))
+        return REFUSE("%s: the keys to_peer and from_peer for node '%s' are missing; run 'hcictl cluster init' on the "
+                      "first node and 'hcictl cluster join' on the second", path, site_peer(site)->name);
+    if (site->has_witness && (is_zero(secrets->to_witness) || is_zero(secrets->from_witness)))
+        return REFUSE("%s: the keys to_witness and from_witness for the witness at '%s' are missing; run 'hcictl "
+                      "witness enroll' on the first node, then 'hcictl cluster join' on the second", path,
+                      site->witness_address);
+    return 0;
+}

@@ -7,25 +7,12 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "quorum/claims.h"
 #include "quorum/daemon.h"
 #include "quorum/status.h"
 
 /* "Never by time": far beyond any patience, and still an integer for every reader. */
 #define NEVER_MS INT64_C(1000000000000)
-
-static bool take_ids(json_t *list, struct id *ret, size_t limit, unsigned *ret_count)
-{
-    size_t count = json_array_size(list);
-    if ((list != NULL && !json_is_array(list)) || count > limit)
-        return false;
-    for (size_t i = 0; i < count; i++) {
-        const char *text = json_string_value(json_array_get(list, i));
-        if (text == NULL || id_parse(text, &ret[i]) < 0)
-            return false;
-    }
-    *ret_count = (unsigned)count;
-    return true;
-}
 
 static void on_claimant_closed(void *userdata)
 {
@@ -48,21 +35,24 @@ static void note_claimant(struct daemon *daemon, struct control_request *request
 static void handle_claim(struct control_request *request, json_t *params, void *userdata)
 {
     struct daemon *daemon = userdata;
-    struct id primary[WIRE_CLAIMS_MAX], sole[FREEZE_GROUPS_MAX];
-    struct freeze_event event = {.kind = FREEZE_EV_CLAIMS, .groups = sole};
-    unsigned primary_count;
-    if (!take_ids(json_object_get(params, "primary"), primary, WIRE_CLAIMS_MAX, &primary_count) ||
-        !take_ids(json_object_get(params, "sole"), sole, FREEZE_GROUPS_MAX, &event.count)) {
-        control_fail(request, "invalid", "storage.claim: needs lists of group ids, at most %u primary (they travel in one "
-                     "datagram) and %u sole", WIRE_CLAIMS_MAX, FREEZE_GROUPS_MAX);
+    struct claims claims;
+    if (claims_take(params, &claims) < 0) {
+        control_fail(request, "invalid", "storage.claim: needs lists of group ids, primary and sole");
         return;
     }
+    if (claims.refused > 0)
+        log_error("storage.claim: %u groups do not fit (%u primary travel in one datagram, %u sole): their guests live "
+                  "on the other node's acknowledgement alone; delete groups", claims.refused, WIRE_CLAIMS_MAX,
+                  FREEZE_GROUPS_MAX);
     note_claimant(daemon, request);
-    memcpy(daemon->claims, primary, primary_count * sizeof primary[0]);
-    daemon->claim_count = primary_count;
-    event.serves_primary = primary_count > 0;
+    memcpy(daemon->claims, claims.primary, claims.primary_count * sizeof claims.primary[0]);
+    daemon->claim_count = claims.primary_count;
+    struct freeze_event event = {
+        .kind = FREEZE_EV_CLAIMS, .serves_primary = claims.serves_primary, .groups = claims.sole,
+        .count = claims.sole_count, .primary = claims.primary, .primary_count = claims.primary_count,
+    };
     guests_step(&daemon->guests, &event);
-    control_reply(request, NULL);
+    control_reply(request, json_pack("{s:i}", "refused", (int)claims.refused));
 }
 
 static bool take_position(json_t *object, struct wire_position *ret)
@@ -149,9 +139,11 @@ static void handle_peer_fence(struct control_request *request, json_t *params, v
 {
     struct daemon *daemon = userdata;
     struct lease_event fence = {.kind = LEASE_EV_FENCE};
-    daemon_lease_step(daemon, &fence);
-    control_reply(request, json_pack("{s:I}", "over_in_ms",
-                  (json_int_t)lease_fence_over_in_ms(&daemon->lease, clock_boottime_ns())));
+    if (claims_take_group(params, &fence.group) < 0)
+        control_fail(request, "invalid", "peer.fence: needs the id of the group that this node holds alone");
+    else
+        control_reply(request, json_pack("{s:I}", "over_in_ms",
+                      (json_int_t)daemon_lease_step(daemon, &fence).fence_ms));
 }
 
 static void handle_guests(struct control_request *request, json_t *params, void *userdata)
@@ -174,9 +166,13 @@ static void handle_thaw(struct control_request *request, json_t *params, void *u
     struct freeze_actions actions = guests_step(&daemon->guests, &event);
     if (actions.thaw_unknown)
         control_fail(request, "unknown", "guest '%.63s': is not registered here; register it with guests.set", event.name);
-    else if (actions.thaw_refused)
+    else if (actions.thaw_refused && actions.thaw_needs == FREEZE_ON_LEASE)
         control_fail(request, "lease", "guest '%.63s': stays frozen because this node has no lease; wait until the other "
                      "node or the witness answers", event.name);
+    else if (actions.thaw_refused)
+        control_fail(request, "lease", "guest '%.63s': stays frozen because this node does not serve its group and the "
+                     "other node, which may start it, does not acknowledge this node's lease; wait until it does or "
+                     "this node serves the group", event.name);
     else
         control_reply(request, NULL);
 }
@@ -188,9 +184,10 @@ static void handle_gone(struct control_request *request, json_t *params, void *u
     const char *name = json_string_value(json_object_get(params, "name"));
     const char *group = json_string_value(json_object_get(params, "group"));
     json_int_t incarnation = json_integer_value(json_object_get(params, "incarnation"));
-    if (name == NULL || name[0] == '\0' || strlen(name) > WIRE_NAME_MAX || group == NULL ||
-        id_parse(group, &gone.group) < 0 || incarnation < 0) {
-        control_fail(request, "invalid", "guest.gone: needs name, group and incarnation");
+    if (name == NULL || !wire_name_is_valid(name) || group == NULL || id_parse(group, &gone.group) < 0 ||
+        incarnation < 0) {
+        control_fail(request, "invalid", "guest.gone: needs name (at most %u letters, digits, '.', '_' and '-'), group "
+                     "and incarnation", WIRE_NAME_MAX);
         return;
     }
     strcpy(gone.guest, name);
@@ -230,10 +227,10 @@ static void handle_subscribe(struct control_request *request, json_t *params, vo
 int quorum_control_new(struct daemon *daemon, struct err *err)
 {
     static const struct control_method methods[] = {
-        {"storage.claim", handle_claim}, {"cas", handle_cas},         {"records.applied", handle_applied},
-        {"peer.lease", handle_peer_lease},
-    {"peer.fence", handle_peer_fence}, {"guests.set", handle_guests}, {"guest.thaw", handle_thaw},
-        {"guest.gone", handle_gone},     {"status", handle_status},   {"subscribe", handle_subscribe},
+        {"storage.claim", handle_claim},   {"cas", handle_cas},               {"records.applied", handle_applied},
+        {"peer.lease", handle_peer_lease}, {"peer.fence", handle_peer_fence}, {"guests.set", handle_guests},
+        {"guest.thaw", handle_thaw},       {"guest.gone", handle_gone},       {"status", handle_status},
+        {"subscribe", handle_subscribe},
         {NULL, NULL},
     };
     char path[160];

@@ -200,7 +200,7 @@ static void stop_watchdog(struct daemon *daemon)
     if (daemon->watchdog == NULL)
         return;
     /* R11: after us nobody renews the lease; who still runs here must be ended by the watchdog. */
-    if (freeze_may_feed(&daemon->guests.freeze, false))
+    if (freeze_may_disarm(&daemon->guests.freeze))
         watchdog_disarm(daemon->watchdog);
     else if (watchdog_t_kill_ms(daemon->watchdog) != WIRE_T_KILL_NONE)
         log_warning("guests run or groups are served here: the watchdog stays armed and resets this node unless "
@@ -210,7 +210,6 @@ static void stop_watchdog(struct daemon *daemon)
 
 void daemon_stop(struct daemon *daemon)
 {
-    corosync_view_free(daemon->corosync);
     witness_client_free(daemon->witness);
     heartbeat_stop(&daemon->heartbeat);
     sd_event_source_disable_unref(daemon->lease_timer);
@@ -225,6 +224,9 @@ void daemon_stop(struct daemon *daemon)
     }
     page_close(daemon->page);
     page_close(daemon->storage_page);
+    /* Last: it waits for a thread in corosync's libraries, which may hang, and then the armed watchdog would end a node
+     * that was stopped cleanly. */
+    corosync_view_free(daemon->corosync);
     sd_event_unref(daemon->event);
     seal_wipe(&daemon->secrets, sizeof daemon->secrets);
 }

@@ -23,7 +23,8 @@ static void note_result(struct guests *guests, unsigned index)
     event.result = freezer_read(guest->cgroup);
     guests_step(guests, &event);
     if (before != FREEZE_FROZEN && guest->state == FREEZE_FROZEN)
-        log_notice("guest '%s' is frozen: the lease is over and its group is not held by this node alone", guest->name);
+        log_notice("guest '%s' is frozen (it lives on: %s)", guest->name,
+                   freeze_basis_name(freeze_basis_of(&guests->freeze, guest)));
 }
 
 static void carry_out(struct guests *guests, const struct freeze_actions *actions)
@@ -53,6 +54,7 @@ struct freeze_actions guests_step(struct guests *guests, struct freeze_event *ev
     struct freeze_actions actions;
     struct daemon *daemon = guests->daemon;
     event->now_ns = clock_boottime_ns();
+    event->peer_valid = daemon->lease.until_ns[LEASE_FROM_PEER] > event->now_ns;
     freeze_step(&guests->freeze, event, &actions);
     if (event->kind == FREEZE_EV_RESULT) {
         if (actions.frozen_changed)
@@ -63,7 +65,7 @@ struct freeze_actions guests_step(struct guests *guests, struct freeze_event *ev
     if (actions.frozen_changed && event->kind != FREEZE_EV_GUESTS)
         control_publish(daemon->control, "guests", guests_event(guests));
     /* R11: asked again, because freezing has just been verified or not. */
-    if (freeze_may_feed(&guests->freeze, guests->freeze.lease_valid))
+    if (freeze_may_feed(&guests->freeze))
         watchdog_feed(daemon->watchdog, event->now_ns);
     return actions;
 }

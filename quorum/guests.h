@@ -17,8 +17,8 @@ struct guests {
 
 /* Reads the list that an earlier start of this boot kept: guests run on while quorumd restarts. */
 void guests_start(struct guests *guests, struct daemon *daemon);
-/* Runs one event through the freeze core and carries out what follows; `event->now_ns` is set here. The reply is
- * what the core answered to THAW. */
+/* Runs one event through the freeze core and carries out what follows; `event->now_ns` and
+ * `event->peer_valid` are set here. The reply is what the core answered to THAW. */
 struct freeze_actions guests_step(struct guests *guests, struct freeze_event *event);
 /* `guests.set`: vmhad's full list. Refuses what is not a cgroup below the configured root. */
 int guests_set(struct guests *guests, json_t *list, struct err *err);

@@ -184,13 +184,21 @@ static void note_applied(struct lease *lease, uint64_t counter, struct lease_act
     }
 }
 
+static bool is_fenced(const struct lease *lease)
+{
+    for (unsigned i = 0; i < LEASE_FENCES_MAX; i++)
+        if (lease->now_ns < lease->fences[i].until_ns)
+            return true;
+    return false;
+}
+
 /* R8: "r promises not to let X be replaced and served before (its last acknowledgement + G)"; "Requests carry L,
  * promises follow it". Acknowledged at once even within the start guard (I12). */
 static void note_request(struct lease *lease, const struct lease_event *event, struct lease_actions *ret)
 {
     if (event->lease_ms == 0 || event->lease_ms > LEASE_MS_MAX || event->promise_ms > LEASE_PROMISE_MS_MAX)
         return;
-    if (lease->now_ns < lease->fence_until_ns)
+    if (is_fenced(lease))
         return; /* W's acknowledgement, which carries the exclusion, can keep the peer's lease alive */
     uint32_t promise_ms = lease_promise_for(event->lease_ms, event->promise_ms);
     lease->promise_until_ns = max_u64(lease->promise_until_ns, lease->now_ns + ms(promise_ms));
@@ -202,15 +210,57 @@ static uint64_t guard_until_ns(const struct lease *lease)
     return lease->start_ns + ms(lease_promise_for(lease->config.lease_ms, lease->config.promise_ms));
 }
 
-/* R8: "r promises not to let X be replaced and served before (its last acknowledgement + G)". A peer that lives and renews
- * for the sake of other groups would make that for ever; so the last acknowledgement is the one before the fence. A
- * fence that stands, or has just ended, is not begun anew. */
-static void note_fence(struct lease *lease)
+static struct lease_fence *fence_find(struct lease *lease, const struct id *group)
 {
-    uint64_t promise_ns = ms(lease_promise_for(lease->config.lease_ms, lease->config.promise_ms));
-    if (lease->fence_until_ns != 0 && lease->now_ns < lease->fence_until_ns + promise_ns)
-        return;
-    lease->fence_until_ns = max_u64(max_u64(guard_until_ns(lease), lease->promise_until_ns), lease->now_ns);
+    for (unsigned i = 0; i < LEASE_FENCES_MAX; i++)
+        if (id_equal(&lease->fences[i].group, group))
+            return &lease->fences[i];
+    return NULL;
+}
+
+/* A place for the group: its own, or the one that ended first (a free one ended at 0). Where all still stand, the last
+ * to end stands for this group too: it waits longer than it must, never shorter. */
+static struct lease_fence *fence_place(struct lease *lease, const struct id *group)
+{
+    struct lease_fence *own = fence_find(lease, group), *first = &lease->fences[0], *last = first;
+    for (unsigned i = 1; i < LEASE_FENCES_MAX; i++) {
+        struct lease_fence *fence = &lease->fences[i];
+        first = fence->until_ns < first->until_ns ? fence : first;
+        last = fence->until_ns > last->until_ns ? fence : last;
+    }
+    if (own != NULL)
+        return own;
+    if (first->until_ns > lease->now_ns)
+        return last;
+    *first = (struct lease_fence){.group = *group};
+    return first;
+}
+
+/* R8: "r promises not to let X be replaced and served before (its last acknowledgement + G)". A peer that lives and renews
+ * for the sake of other groups would make that for ever; so the last acknowledgement is the one before the fence. Each
+ * group has its own: what was acknowledged after another group's fence is a promise for this one. */
+static void begin_fence(struct lease *lease, const struct lease_event *event, struct lease_actions *ret)
+{
+    check(!id_is_null(&event->group));
+    struct lease_fence *fence = fence_place(lease, &event->group);
+    uint64_t until_ns = max_u64(max_u64(guard_until_ns(lease), lease->promise_until_ns),
+                                lease->now_ns + ms(event->least_ms));
+    fence->until_ns = max_u64(fence->until_ns, until_ns);
+    ret->fence_ms = left_ms(fence->until_ns, lease->now_ns);
+}
+
+/* The answer "over" is given once: the next question is about another takeover. An answer that nobody fetched in time
+ * is none, for the peer has been acknowledged since. */
+static void ask_fence(struct lease *lease, const struct lease_event *event, struct lease_actions *ret)
+{
+    struct lease_fence *fence = fence_find(lease, &event->group);
+    if (fence == NULL || lease->now_ns >= fence->until_ns + ms(LEASE_FENCE_KEPT_MS))
+        begin_fence(lease, event, ret);
+    else
+        ret->fence_ms = left_ms(fence->until_ns, lease->now_ns);
+    fence = fence_find(lease, &event->group);
+    if (fence != NULL && fence->until_ns <= lease->now_ns)
+        *fence = (struct lease_fence){0};
 }
 
 void lease_step(struct lease *lease, const struct lease_event *event, struct lease_actions *ret)
@@ -244,8 +294,11 @@ void lease_step(struct lease *lease, const struct lease_event *event, struct lea
     case LEASE_EV_REQUEST:
         note_request(lease, event, ret);
         break;
+    case LEASE_EV_TAKE_OVER:
+        begin_fence(lease, event, ret);
+        break;
     case LEASE_EV_FENCE:
-        note_fence(lease);
+        ask_fence(lease, event, ret);
         break;
     }
     judge_peer(lease, ret);
@@ -272,11 +325,6 @@ uint64_t lease_peer_over_in_ms(const struct lease *lease, uint64_t now_ns)
 uint64_t lease_peer_killed_in_ms(const struct lease *lease, uint32_t t_kill_ms, uint64_t now_ns)
 {
     return left_ms(peer_over_ns(lease) + ms(t_kill_ms), now_ns);
-}
-
-uint64_t lease_fence_over_in_ms(const struct lease *lease, uint64_t now_ns)
-{
-    return left_ms(lease->fence_until_ns, now_ns);
 }
 
 uint64_t lease_next_ns(const struct lease *lease)

@@ -14,6 +14,8 @@
 #define LEASE_PENDING_MAX 8u
 #define LEASE_MS_MAX 60000u        /* a request for more is not acknowledged */
 #define LEASE_PROMISE_MS_MAX 120000u
+#define LEASE_FENCES_MAX 64u       /* more than the groups of a node */
+#define LEASE_FENCE_KEPT_MS 2000u  /* so long after its end a fence is answered "over" instead of begun anew */
 
 enum lease_responder { LEASE_FROM_PEER = 0, LEASE_FROM_WITNESS = 1, LEASE_RESPONDERS = 2 };
 
@@ -33,8 +35,10 @@ enum lease_event_kind {
     LEASE_EV_FORGOTTEN, /* storaged restarted: nothing is known to be applied */
     LEASE_EV_HEARD,     /* an authentic, fresh datagram of the peer */
     LEASE_EV_REQUEST,   /* the peer asks us: `lease_ms`, `promise_ms` as its request carries */
-    LEASE_EV_FENCE,     /* this node takes something over from the peer: acknowledge nothing more until what was
-                           promised is over (docs/decisions/fence-while-taking-over.md) */
+    LEASE_EV_TAKE_OVER, /* W made this node the only member of `group`, and the peer may serve it for `least_ms` more: a
+                           fence begins, nothing more is acknowledged to the peer until all that is over
+                           (docs/decisions/fence-while-taking-over.md) */
+    LEASE_EV_FENCE,     /* may `group` be served alone? Begins its fence when there is none */
 };
 struct lease_event {
     enum lease_event_kind kind;
@@ -45,12 +49,15 @@ struct lease_event {
     bool present;
     uint64_t boot, beat;
     uint32_t lease_ms, promise_ms;
+    struct id group;
+    uint32_t least_ms;
 };
 
-/* What changed, and the answers to SEND and REQUEST. */
+/* What changed, and the answers to SEND, REQUEST, TAKE_OVER and FENCE. */
 struct lease_actions {
     bool ask;            /* SEND: the datagram asks for the lease; it is outstanding now */
     bool acknowledge;    /* REQUEST: acknowledge; the promise was noted before */
+    uint64_t fence_ms;   /* TAKE_OVER, FENCE: until the group's fence is over, rounded up; 0: over */
     bool obtained;       /* the lease became valid */
     bool lapsed;         /* the lease ended; the generation was raised */
     bool publish;        /* deadlines or generation changed: generation first, then the deadlines, into the page */
@@ -66,6 +73,11 @@ struct lease_outstanding {
 };
 struct lease_pending { /* W acknowledged, but exclusions up to `counter` are not applied yet */
     uint64_t counter, until_ns;
+};
+
+struct lease_fence {
+    struct id group;   /* null: a free place */
+    uint64_t until_ns; /* no acknowledgement to the peer before */
 };
 
 struct lease {
@@ -85,7 +97,7 @@ struct lease {
     uint64_t storage_boot, storage_beat, storage_advanced_ns;
     /* responder */
     uint64_t promise_until_ns; /* to the peer; 0: none since start */
-    uint64_t fence_until_ns;   /* no acknowledgement to the peer before; 0: none */
+    struct lease_fence fences[LEASE_FENCES_MAX];
     uint64_t heard_ns;         /* last sign of the peer, 0: none since start */
     bool peer_suspect;
 };
@@ -101,7 +113,5 @@ uint64_t lease_left_ms(const struct lease *lease, uint64_t now_ns);
 uint64_t lease_peer_over_in_ms(const struct lease *lease, uint64_t now_ns);
 /* R11 (ii): until T_kill has passed since then. */
 uint64_t lease_peer_killed_in_ms(const struct lease *lease, uint32_t t_kill_ms, uint64_t now_ns);
-/* Until a fence is over and what the peer was promised before it with it, ms rounded up; 0: over. */
-uint64_t lease_fence_over_in_ms(const struct lease *lease, uint64_t now_ns);
 /* The earliest time at which a TICK would change something; UINT64_MAX: none. */
 uint64_t lease_next_ns(const struct lease *lease);

@@ -76,7 +76,8 @@ static int load(const char *path, struct daemon *daemon, struct err *err)
         return error;
     if ((size_t)snprintf(secrets, sizeof secrets, "%.*ssecrets.conf", folder, path) >= sizeof secrets)
         return err_set(err, -ENAMETOOLONG, "invalid", "configuration '%s': the path is too long", path);
-    return site_load_secrets(secrets, &daemon->secrets, err);
+    error = site_load_secrets(secrets, &daemon->secrets, err);
+    return error < 0 ? error : site_check_secrets(secrets, &daemon->site, &daemon->secrets, err);
 }
 
 /* Architecture: "it runs locked in memory at real-time priority". Where that is not permitted it runs without: the

@@ -57,9 +57,10 @@ static json_t *guests_status(const struct daemon *daemon)
     for (unsigned i = 0; i < daemon->guests.freeze.guest_count; i++) {
         const struct freeze_guest *guest = &daemon->guests.freeze.guests[i];
         char group[ID_TEXT_SIZE];
-        json_array_append_new(guests, json_pack("{s:s, s:s, s:I, s:s}", "name", guest->name, "group",
+        json_array_append_new(guests, json_pack("{s:s, s:s, s:I, s:s, s:s}", "name", guest->name, "group",
                               id_format(&guest->group, group), "incarnation", (json_int_t)guest->incarnation, "state",
-                              states[guest->state]));
+                              states[guest->state], "lives_on",
+                              freeze_basis_name(freeze_basis_of(&daemon->guests.freeze, guest))));
     }
     return guests;
 }

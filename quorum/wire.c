@@ -98,6 +98,13 @@ static void get_front(struct bytes_reader *reader, struct wire_message *ret)
     }
 }
 
+bool wire_name_is_valid(const char *name)
+{
+    static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+    size_t length = strnlen(name, WIRE_NAME_MAX + 1);
+    return length > 0 && length <= WIRE_NAME_MAX && strspn(name, allowed) == length;
+}
+
 static void put_heartbeat(struct bytes_writer *writer, const struct wire_message *message)
 {
     bytes_put_u8(writer, message->link);
@@ -123,7 +130,8 @@ static void get_gone(struct bytes_reader *reader, struct wire_gone *ret)
     ret->incarnation = bytes_get_u64(reader);
     uint8_t length = get_count(reader, WIRE_NAME_MAX);
     bytes_get(reader, ret->guest, length);
-    if (length == 0 || memchr(ret->guest, '\0', length) != NULL)
+    /* It goes into logs, events and questions to libvirt. A zero byte makes it shorter than it says. */
+    if (strlen(ret->guest) != length || !wire_name_is_valid(ret->guest))
         reader->failed = true;
 }
 

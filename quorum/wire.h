@@ -145,6 +145,9 @@ ssize_t wire_seal(const uint8_t key[static SEAL_KEY_SIZE], const struct wire_hea
 int wire_peek(const uint8_t *datagram, size_t size, struct wire_header *ret);
 int wire_open(const uint8_t key[static SEAL_KEY_SIZE], const uint8_t *datagram, size_t size, struct wire_message *ret);
 
+/* A guest's name as it may travel: 1 to WIRE_NAME_MAX of A-Z a-z 0-9 . _ - */
+bool wire_name_is_valid(const char *name);
+
 const char *wire_verdict_name(enum wire_verdict verdict);
 const char *wire_reason_sentence(enum wire_reason reason);
 

@@ -166,14 +166,12 @@ static void handle_lease_ack(struct witness_client *client, const struct wire_me
 static uint64_t serve_after_ms(struct witness_client *client, const struct pending_cas *cas, const struct wire_message *message)
 {
     struct daemon *daemon = client->daemon;
-    uint8_t peer = (uint8_t)(1u << !daemon->site.self);
-    if ((message->record.members & peer) || cas->message.was_primary)
-        return 0; /* R1a: nothing to wait for when X itself was the primary */
+    uint8_t self = (uint8_t)(1u << daemon->site.self);
+    if (message->record.members != self || cas->message.was_primary)
+        return 0; /* R1a: nothing to wait for when X itself was the primary, or is not the only member */
     /* R8: what W says is left of the loser's lease, what this node promised it itself, and the start guard. */
-    struct lease_event fence = {.kind = LEASE_EV_FENCE};
-    daemon_lease_step(daemon, &fence);
-    uint64_t own_ms = lease_fence_over_in_ms(&daemon->lease, clock_boottime_ns());
-    return own_ms > message->loser_ms ? own_ms : message->loser_ms;
+    struct lease_event fence = {.kind = LEASE_EV_TAKE_OVER, .group = cas->message.group, .least_ms = message->loser_ms};
+    return daemon_lease_step(daemon, &fence).fence_ms;
 }
 
 static void answer_cas(struct witness_client *client, struct pending_cas *cas, const struct wire_message *message)

@@ -33,13 +33,32 @@ static struct freeze_actions step(struct freeze *freeze, struct freeze_event eve
 {
     struct freeze_actions actions;
     event.now_ns = START + ms * NSEC_PER_MSEC;
+    if (event.kind != FREEZE_EV_LEASE)
+        event.peer_valid = freeze->peer_valid;
     freeze_step(freeze, &event, &actions);
     return actions;
 }
 
+/* The node's lease, and the part of it that the peer acknowledges. */
+static struct freeze_actions leases(struct freeze *freeze, bool valid, bool peer_valid, uint64_t ms)
+{
+    return step(freeze, (struct freeze_event){.kind = FREEZE_EV_LEASE, .valid = valid, .peer_valid = peer_valid}, ms);
+}
+
 static struct freeze_actions lease(struct freeze *freeze, bool valid, uint64_t ms)
 {
-    return step(freeze, (struct freeze_event){.kind = FREEZE_EV_LEASE, .valid = valid}, ms);
+    return leases(freeze, valid, valid, ms);
+}
+
+/* This node is primary of `primary` (0: none) and holds `sole` alone (0: none). */
+static struct freeze_actions claim(struct freeze *freeze, uint8_t primary, uint8_t sole, uint64_t ms)
+{
+    struct id primary_id = group_id(primary), sole_id = group_id(sole);
+    struct freeze_event event = {
+        .kind = FREEZE_EV_CLAIMS, .serves_primary = primary != 0, .primary = &primary_id, .primary_count = primary != 0,
+        .groups = &sole_id, .count = sole != 0,
+    };
+    return step(freeze, event, ms);
 }
 
 static struct freeze_actions result(struct freeze *freeze, unsigned index, enum freeze_state state, uint64_t ms)
@@ -231,9 +250,109 @@ static void stopping_cleanly_disarms_only_when_nobody_is_left(void **state)
 {
     struct freeze freeze;
     start(&freeze, false);
-    assert_false(freeze_may_feed(&freeze, false));
+    assert_true(freeze_may_feed(&freeze));
+    assert_false(freeze_may_disarm(&freeze));
     freeze.guest_count = 0;
-    assert_true(freeze_may_feed(&freeze, false));
+    assert_true(freeze_may_disarm(&freeze));
+}
+
+/* I11: the peer serves the group and may restart the guest; W's lease says nothing to it. */
+static void served_elsewhere_lives_on_the_peers_lease_only(void **state)
+{
+    struct freeze freeze;
+    start(&freeze, false);
+    assert_int_equal(freeze_basis_of(&freeze, &freeze.guests[0]), FREEZE_ON_PEER_LEASE);
+    struct freeze_actions actions = leases(&freeze, true, false, 6000);
+    assert_int_equal(actions.freeze, 1);
+    assert_false(actions.feed);
+    assert_true(result(&freeze, 0, FREEZE_FROZEN, 6000).feed);
+    assert_int_equal(tick(&freeze, 6100).verify, 1);
+    actions = thaw(&freeze, "one", 6200);
+    assert_true(actions.thaw_refused);
+    assert_int_equal(actions.thaw_needs, FREEZE_ON_PEER_LEASE);
+    leases(&freeze, true, true, 6300);
+    assert_int_equal(thaw(&freeze, "one", 6400).thaw, 0);
+}
+
+/* The lease of the peer ends without an event of its own: any step sees it. */
+static void the_end_of_the_peers_lease_is_seen_on_a_tick(void **state)
+{
+    struct freeze freeze;
+    start(&freeze, false);
+    struct freeze_event event = {.kind = FREEZE_EV_TICK, .now_ns = START + 6000 * NSEC_PER_MSEC, .peer_valid = false};
+    struct freeze_actions actions;
+    freeze_step(&freeze, &event, &actions);
+    assert_int_equal(actions.freeze, 1);
+    assert_false(actions.feed);
+}
+
+static void own_primary_lives_on_either_lease(void **state)
+{
+    struct freeze freeze;
+    start(&freeze, false);
+    claim(&freeze, 1, 2, 5500);
+    struct freeze_actions actions = leases(&freeze, true, false, 6000);
+    assert_int_equal(actions.freeze | actions.verify, 0);
+    assert_true(actions.feed);
+    actions = leases(&freeze, false, false, 6100);
+    assert_int_equal(actions.freeze, 1);
+    assert_false(actions.feed);
+    actions = thaw(&freeze, "one", 6200);
+    assert_true(actions.thaw_refused);
+    assert_int_equal(actions.thaw_needs, FREEZE_ON_LEASE);
+    leases(&freeze, true, false, 6300);
+    assert_int_equal(thaw(&freeze, "one", 6400).thaw, 0);
+}
+
+static void a_primary_role_that_went_away_freezes(void **state)
+{
+    struct freeze freeze;
+    start(&freeze, false);
+    claim(&freeze, 1, 2, 5500);
+    leases(&freeze, true, false, 6000);
+    assert_int_equal(claim(&freeze, 0, 2, 6100).freeze, 1);
+}
+
+static void without_storaged_nothing_is_primary(void **state)
+{
+    struct freeze freeze;
+    start(&freeze, false);
+    claim(&freeze, 1, 2, 5500);
+    leases(&freeze, true, false, 6000);
+    struct freeze_actions actions = step(&freeze, (struct freeze_event){.kind = FREEZE_EV_STORAGE_GONE}, 7000);
+    assert_int_equal(actions.freeze, 1); /* the sole one has its grace */
+    assert_false(actions.feed);
+    assert_false(result(&freeze, 0, FREEZE_FROZEN, 7000).feed); /* the sole one is vouched for by nobody */
+    assert_int_equal(tick(&freeze, 7000 + SOLE_GRACE).freeze, 2);
+    assert_true(result(&freeze, 1, FREEZE_FROZEN, 7000 + SOLE_GRACE).feed);
+}
+
+static void a_group_held_alone_thaws_without_any_lease(void **state)
+{
+    struct freeze freeze;
+    start(&freeze, false);
+    lease(&freeze, false, 6000);
+    result(&freeze, 0, FREEZE_FROZEN, 6000);
+    claim(&freeze, 0, 1, 6100);
+    assert_int_equal(thaw(&freeze, "one", 6200).thaw, 0);
+}
+
+/* The order stands in the kernel: without a look at it the guest would be frozen for ever, and nobody would know. */
+static void a_lease_that_returns_too_late_leaves_nobody_freezing(void **state)
+{
+    struct freeze freeze;
+    start(&freeze, false);
+    lease(&freeze, false, 6000);
+    result(&freeze, 0, FREEZE_RUNNING, 6000);
+    struct freeze_actions actions = lease(&freeze, true, 6050);
+    assert_int_equal(actions.freeze, 0);
+    assert_int_equal(actions.verify, 1);
+    assert_false(result(&freeze, 0, FREEZE_RUNNING, 6050).frozen_changed); /* the kernel is still at it */
+    assert_int_equal(tick(&freeze, 6150).verify, 1);
+    assert_true(result(&freeze, 0, FREEZE_FROZEN, 6150).frozen_changed);
+    assert_int_equal(freeze.guests[0].state, FREEZE_FROZEN);
+    assert_int_equal(tick(&freeze, 6250).verify, 0);
+    assert_int_equal(thaw(&freeze, "one", 6300).thaw, 0);
 }
 
 int main(void)
@@ -252,6 +371,13 @@ int main(void)
         cmocka_unit_test(storaged_that_comes_back_in_time_changes_nothing),
         cmocka_unit_test(a_sole_group_that_grew_freezes),
         cmocka_unit_test(stopping_cleanly_disarms_only_when_nobody_is_left),
+        cmocka_unit_test(served_elsewhere_lives_on_the_peers_lease_only),
+        cmocka_unit_test(the_end_of_the_peers_lease_is_seen_on_a_tick),
+        cmocka_unit_test(own_primary_lives_on_either_lease),
+        cmocka_unit_test(a_primary_role_that_went_away_freezes),
+        cmocka_unit_test(without_storaged_nothing_is_primary),
+        cmocka_unit_test(a_group_held_alone_thaws_without_any_lease),
+        cmocka_unit_test(a_lease_that_returns_too_late_leaves_nobody_freezing),
     };
     return cmocka_run_group_tests_name("freeze_core", tests, NULL, NULL);
 }

@@ -291,27 +291,108 @@ static void the_peer_is_killed_t_kill_after_its_lease(void **state)
     assert_int_equal(lease_peer_killed_in_ms(&lease, 5300, at(5000 + G + 5300)), 0);
 }
 
+static uint64_t fence(struct lease *lease, unsigned group, uint64_t ms)
+{
+    return step(lease, (struct lease_event){.kind = LEASE_EV_FENCE, .group = id_of(group)}, ms).fence_ms;
+}
+
+static uint64_t take_over(struct lease *lease, unsigned group, uint32_t least_ms, uint64_t ms)
+{
+    return step(lease, (struct lease_event){.kind = LEASE_EV_TAKE_OVER, .group = id_of(group), .least_ms = least_ms},
+                ms).fence_ms;
+}
+
 static void a_fence_ends_although_the_peer_goes_on_asking(void **state)
 {
     struct lease lease;
     start(&lease);
     assert_true(request(&lease, L, G, 5000).acknowledge);
-    step(&lease, (struct lease_event){.kind = LEASE_EV_FENCE}, 5100);
-    assert_int_equal(lease_fence_over_in_ms(&lease, at(5100)), G - 100);
+    assert_int_equal(fence(&lease, 1, 5100), G - 100);
     assert_false(request(&lease, L, G, 5200).acknowledge); /* it would prolong what is being taken over */
-    step(&lease, (struct lease_event){.kind = LEASE_EV_FENCE}, 5300);
-    assert_int_equal(lease_fence_over_in_ms(&lease, at(5000 + G)), 0);
+    assert_int_equal(fence(&lease, 1, 5300), G - 300);
     assert_true(request(&lease, L, G, 5000 + G).acknowledge);
-    step(&lease, (struct lease_event){.kind = LEASE_EV_FENCE}, 5100 + G); /* asked once more: it is over */
-    assert_int_equal(lease_fence_over_in_ms(&lease, at(5100 + G)), 0);
+    assert_int_equal(fence(&lease, 1, 5100 + G), 0); /* asked once more: it is over */
 }
 
 static void a_fence_respects_the_start_guard(void **state)
 {
     struct lease lease;
     start(&lease);
-    step(&lease, (struct lease_event){.kind = LEASE_EV_FENCE}, 10);
-    assert_int_equal(lease_fence_over_in_ms(&lease, at(10)), G - 10);
+    assert_int_equal(fence(&lease, 1, 10), G - 10);
+}
+
+/* The peer was acknowledged after the first group's fence: that is a promise for the second. */
+static void each_group_has_its_own_fence(void **state)
+{
+    struct lease lease;
+    start(&lease);
+    request(&lease, L, G, 5000);
+    assert_int_equal(take_over(&lease, 1, 0, 5000), G);
+    assert_true(request(&lease, L, G, 5000 + G).acknowledge);
+    assert_int_equal(take_over(&lease, 2, 0, 5100 + G), G - 100);
+    assert_int_equal(fence(&lease, 1, 5200 + G), 0);
+    assert_int_equal(fence(&lease, 3, 5200 + G), G - 200);
+    assert_false(request(&lease, L, G, 5300 + G).acknowledge);
+    assert_true(request(&lease, L, G, 5000 + 2 * G).acknowledge);
+}
+
+static void a_fence_lasts_as_long_as_the_witness_says(void **state)
+{
+    struct lease lease;
+    start(&lease);
+    request(&lease, L, G, 5000);
+    assert_int_equal(take_over(&lease, 1, 4000, 5100), 4000);
+    assert_false(request(&lease, L, G, 5100 + 3999).acknowledge);
+    assert_int_equal(fence(&lease, 1, 5100 + 3999), 1);
+    assert_true(request(&lease, L, G, 5100 + 4000).acknowledge);
+}
+
+static void a_takeover_always_begins_a_fence(void **state)
+{
+    struct lease lease;
+    start(&lease);
+    request(&lease, L, G, 5000);
+    take_over(&lease, 1, 0, 5000);
+    request(&lease, L, G, 5000 + G);
+    assert_int_equal(take_over(&lease, 1, 0, 5100 + G), G - 100); /* the group went and came back meanwhile */
+}
+
+static void over_is_answered_once_and_not_for_long(void **state)
+{
+    struct lease lease;
+    start(&lease);
+    request(&lease, L, G, 5000);
+    take_over(&lease, 1, 0, 5000);
+    take_over(&lease, 2, 0, 5000);
+    request(&lease, L, G, 5000 + G);
+    assert_int_equal(fence(&lease, 1, 5100 + G), 0);
+    assert_int_equal(fence(&lease, 1, 5100 + G), G - 100); /* consumed: this is another question */
+    request(&lease, L, G, 5000 + 2 * G);
+    assert_int_equal(fence(&lease, 2, 5000 + 2 * G), G); /* ended more than 2 s ago */
+}
+
+static void nothing_promised_is_over_at_once(void **state)
+{
+    struct lease lease;
+    start(&lease);
+    assert_int_equal(fence(&lease, 1, 5000), 0);
+    assert_true(request(&lease, L, G, 5000).acknowledge);
+    assert_int_equal(fence(&lease, 1, 5000), G); /* the first answer is not remembered */
+}
+
+/* More than fit stand behind the last to end; none ends earlier than it must. */
+static void the_table_of_fences_is_bounded(void **state)
+{
+    struct lease lease;
+    start(&lease);
+    for (unsigned i = 0; i < LEASE_FENCES_MAX; i++)
+        assert_int_equal(take_over(&lease, i, 1000 + i, 5000), 1000 + i);
+    assert_int_equal(take_over(&lease, 1000, 10, 5000), 1000 + LEASE_FENCES_MAX - 1);
+    assert_int_equal(take_over(&lease, 1001, 3000, 5000), 3000);
+    assert_false(request(&lease, L, G, 5000 + 2999).acknowledge);
+    assert_true(request(&lease, L, G, 5000 + 3000).acknowledge);
+    assert_int_equal(take_over(&lease, 1002, 0, 5000 + 3000), G); /* an ended one makes room */
+    assert_int_equal(fence(&lease, 1002, 5000 + 3100), G - 100);
 }
 
 static void an_absurd_request_is_not_acknowledged(void **state)
@@ -373,6 +454,12 @@ int main(void)
         cmocka_unit_test(the_peer_is_killed_t_kill_after_its_lease),
         cmocka_unit_test(a_fence_ends_although_the_peer_goes_on_asking),
         cmocka_unit_test(a_fence_respects_the_start_guard),
+        cmocka_unit_test(each_group_has_its_own_fence),
+        cmocka_unit_test(a_fence_lasts_as_long_as_the_witness_says),
+        cmocka_unit_test(a_takeover_always_begins_a_fence),
+        cmocka_unit_test(over_is_answered_once_and_not_for_long),
+        cmocka_unit_test(nothing_promised_is_over_at_once),
+        cmocka_unit_test(the_table_of_fences_is_bounded),
         cmocka_unit_test(an_absurd_request_is_not_acknowledged),
         cmocka_unit_test(a_silent_peer_is_suspected),
         cmocka_unit_test(the_next_deadline_is_the_earliest),

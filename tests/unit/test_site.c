@@ -304,6 +304,26 @@ static void test_bad_secrets(void **state)
     assert_memory_equal(&secrets, &zero, sizeof(zero));
 }
 
+/* A daemon must not start with keys that everybody knows. */
+static void test_missing_keys(void **state)
+{
+    struct site site = {.nodes = {{.name = "a"}, {.name = "b"}}, .has_witness = true, .witness_address = "10.13.0.3"};
+    struct site_secrets full, secrets;
+    struct err err = {0};
+
+    seal_random(&full, sizeof(full));
+    assert_int_equal(site_check_secrets(path, &site, &full, &err), 0);
+    for (unsigned key = 0; key < 4; key++) {
+        secrets = full;
+        memset((uint8_t *)&secrets + key * SEAL_KEY_SIZE, 0, SEAL_KEY_SIZE);
+        assert_int_equal(site_check_secrets(path, &site, &secrets, &err), -EINVAL);
+        assert_non_null(strstr(err.text, path));
+        assert_non_null(strstr(err.text, key < 2 ? "'hcictl cluster join'" : "'hcictl witness enroll'"));
+    }
+    site.has_witness = false; /* then its keys are not needed */
+    assert_int_equal(site_check_secrets(path, &site, &secrets, &err), 0);
+}
+
 static int set_up(void **state)
 {
     if (mkdtemp(folder) == NULL)
@@ -326,6 +346,7 @@ int main(void)
         cmocka_unit_test(test_save_refuses),  cmocka_unit_test(test_bad_inputs),
         cmocka_unit_test(test_missing_file),  cmocka_unit_test(test_profiles),
         cmocka_unit_test(test_secrets),       cmocka_unit_test(test_bad_secrets),
+        cmocka_unit_test(test_missing_keys),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

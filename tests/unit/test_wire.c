@@ -118,6 +118,23 @@ static void no_shorter_and_no_longer_text_is_taken(void **state)
     }
 }
 
+static void only_plain_guest_names_are_taken(void **state)
+{
+    static const char *const bad[] = {"", "a b", "a/b", "a\nb", "a'b", "\xc3\xa9", "a%s"};
+    for (unsigned i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        struct wire_message message = make(WIRE_HEARTBEAT), back;
+        uint8_t plain[WIRE_PLAIN_MAX];
+        snprintf(message.gone[3].guest, sizeof message.gone[3].guest, "%s", bad[i]);
+        ssize_t size = wire_encode(&message, plain, sizeof plain);
+        assert_true(size > 0);
+        assert_int_equal(wire_decode(plain, (size_t)size, &back), -EBADMSG);
+        assert_false(wire_name_is_valid(bad[i]));
+        snprintf(message.gone[3].guest, sizeof message.gone[3].guest, "Web-1_a.b");
+        size = wire_encode(&message, plain, sizeof plain);
+        assert_int_equal(wire_decode(plain, (size_t)size, &back), 0);
+    }
+}
+
 static void too_small_a_buffer_is_refused(void **state)
 {
     for (int kind = WIRE_HEARTBEAT; kind <= WIRE_RECORDS_REPLY; kind++) {
@@ -264,6 +281,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_kind_survives_the_round_trip),
         cmocka_unit_test(no_shorter_and_no_longer_text_is_taken),
+        cmocka_unit_test(only_plain_guest_names_are_taken),
         cmocka_unit_test(too_small_a_buffer_is_refused),
         cmocka_unit_test(random_bytes_never_hurt),
         cmocka_unit_test(changed_bytes_decode_to_themselves_or_not_at_all),
