@@ -256,8 +256,14 @@ const char *group_members_text(const struct group *group, uint8_t members, char 
 void group_fill_info(struct group *group, struct engine_group_info *ret);
 uint64_t group_dirty_blocks(const struct group *group);
 
-/* ---- group_io.c ---- */
+/* ---- group_held.c ---- */
 void group_init_lun(struct group_volume *volume);
+void group_run_held(struct group *group);
+void group_quiesce_operations(struct group *group);
+void group_drop_held(struct group *group, const char *reason);
+void group_drop_of_peer(struct group *group); /* R: forwarded requests whose asker is gone */
+void group_expire_held(struct group *group, uint64_t now_ms);
+/* ---- group_io.c ---- */
 struct operation *operation_new(struct group *group, struct group_volume *volume);
 void operation_free(struct operation *operation);
 void operation_begin(struct operation *operation); /* run, forward or hold it */
@@ -265,11 +271,6 @@ void operation_hold(struct operation *operation);
 void operation_settle(struct operation *operation, enum lun_status status);
 void operation_finish(struct operation *operation, enum lun_status status); /* answers and frees */
 const char *operation_fetched(struct engine *engine, const struct mirror_message *message, uint8_t *data);
-void group_run_held(struct group *group);
-void group_quiesce_operations(struct group *group);
-void group_drop_held(struct group *group, const char *reason);
-void group_drop_of_peer(struct group *group); /* R: forwarded requests whose asker is gone */
-void group_expire_held(struct group *group, uint64_t now_ms);
 bool group_may_complete(struct group *group);
 void group_flight_changed(struct group *group);
 
