@@ -18,6 +18,7 @@
 
 #define CANDIDATES_MAX 4     /* connections that have not yet said HELLO; strangers may open some, too */
 #define POSTS_MAX MIRROR_QUEUE_MAX
+#define COMPLAIN_OTHER_MS 200u /* another one says more than the first: at once, within reason */
 #define COMPLAIN_MS 30000u   /* the same trouble is logged once in so long */
 
 struct listener {
@@ -47,6 +48,7 @@ struct mirror_link {
     struct post *posts;
     unsigned post_count;
     uint64_t complained_ms;
+    char complained[160]; /* the reason */
     uint64_t opened;
     struct mirror_link_stats past; /* of closed connections */
 };
@@ -57,8 +59,10 @@ static const struct connection_callbacks connection_callbacks;
 static void complain(struct mirror_link *link, const char *address, const char *reason)
 {
     uint64_t now_ms = ring_now_ms(link->options.ring);
-    if (link->complained_ms && now_ms < link->complained_ms + COMPLAIN_MS)
+    bool same = strncmp(link->complained, reason, sizeof link->complained - 1) == 0;
+    if (link->complained_ms && now_ms < link->complained_ms + (same ? COMPLAIN_MS : COMPLAIN_OTHER_MS))
         return;
+    snprintf(link->complained, sizeof link->complained, "%s", reason);
     link->complained_ms = now_ms ? now_ms : 1;
     log_warning("mirror link: no connection with node %s at %s: %s; trying again", site_peer(link->options.site)->name, address, reason);
 }
