@@ -160,12 +160,18 @@ static void handle_thaw(struct control_request *request, json_t *params, void *u
 {
     struct daemon *daemon = userdata;
     const char *name = json_string_value(json_object_get(params, "name"));
+    json_t *generation = json_object_get(params, "generation");
     struct freeze_event event = {.kind = FREEZE_EV_THAW, .name = name == NULL ? "" : name};
     struct lease_event tick = {.kind = LEASE_EV_TICK};
     daemon_lease_step(daemon, &tick); /* a lease that just ended must not thaw */
+    /* R11: the proof is of the time before a lapse that its asker slept through: the other node may have moved the record. */
+    event.stale = (uint64_t)json_integer_value(generation) != daemon_guests_generation(daemon);
     struct freeze_actions actions = guests_step(&daemon->guests, &event);
     if (actions.thaw_unknown)
         control_fail(request, "unknown", "guest '%.63s': is not registered here; register it with guests.set", event.name);
+    else if (actions.thaw_refused && event.stale)
+        control_fail(request, "lease", "guest '%.63s': stays frozen because a lease of this node ended since its record was "
+                     "proved; prove it again", event.name);
     else if (actions.thaw_refused && actions.thaw_needs == FREEZE_ON_LEASE)
         control_fail(request, "lease", "guest '%.63s': stays frozen because this node has no lease; wait until the other "
                      "node or the witness answers", event.name);

@@ -21,7 +21,12 @@ json_t *daemon_peer_event(const struct daemon *daemon)
 
 json_t *daemon_lease_event(const struct daemon *daemon)
 {
-    return json_pack("{s:b, s:I}", "valid", daemon->lease.valid, "generation", (json_int_t)daemon->lease.generation);
+    return json_pack("{s:b, s:I}", "valid", daemon->lease.valid, "generation", (json_int_t)daemon_guests_generation(daemon));
+}
+
+uint64_t daemon_guests_generation(const struct daemon *daemon)
+{
+    return daemon->lease.generation + daemon->lease.peer_lapses;
 }
 
 /* The generation goes first: whoever sees a new deadline must see that the lease lapsed in between (R8). */
@@ -63,6 +68,8 @@ struct lease_actions daemon_lease_step(struct daemon *daemon, struct lease_event
         publish_page(daemon);
     if (actions.lapsed || actions.obtained)
         tell_lease(daemon, &actions);
+    else if (actions.peer_lapsed)
+        control_publish(daemon->control, "lease", daemon_lease_event(daemon));
     if (actions.peer_changed)
         tell_peer(daemon);
     if (actions.storage_changed && daemon->lease.storage_alive)

@@ -53,3 +53,5 @@ void daemon_drop_claims(struct daemon *daemon);
 /* Events for the control socket; new references. */
 json_t *daemon_peer_event(const struct daemon *daemon);
 json_t *daemon_lease_event(const struct daemon *daemon);
+/* What vmhad's proofs are bound to: rises with every lapse of the lease, and of the part the peer acknowledged. */
+uint64_t daemon_guests_generation(const struct daemon *daemon);

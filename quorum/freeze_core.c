@@ -140,14 +140,14 @@ static void note_result(struct freeze *freeze, const struct freeze_event *event,
 
 /* R11: a thaw needs the record's swap by the authority, which vmhad makes; here what the guest lives on is the
  * condition: W's lease alone would let it run beside the one that the peer starts. */
-static void thaw(struct freeze *freeze, const char *name, struct freeze_actions *ret)
+static void thaw(struct freeze *freeze, const struct freeze_event *event, struct freeze_actions *ret)
 {
-    struct freeze_guest *guest = guest_find(freeze, name);
+    struct freeze_guest *guest = guest_find(freeze, event->name);
     if (guest == NULL) {
         ret->thaw_unknown = true;
         return;
     }
-    if (!lives(freeze, guest)) {
+    if (!lives(freeze, guest) || (event->stale && freeze_basis_of(freeze, guest) != FREEZE_ON_SOLE)) {
         ret->thaw_refused = true;
         ret->thaw_needs = freeze_basis_of(freeze, guest);
         return;
@@ -230,7 +230,7 @@ void freeze_step(struct freeze *freeze, const struct freeze_event *event, struct
         note_result(freeze, event, ret);
         break;
     case FREEZE_EV_THAW:
-        thaw(freeze, event->name, ret);
+        thaw(freeze, event, ret);
         break;
     case FREEZE_EV_GUEST_GONE:
         note_gone(freeze, event, ret);

@@ -65,6 +65,7 @@ struct freeze_event {
     enum freeze_state result;
     const char *name;
     uint64_t incarnation;
+    bool stale; /* THAW: the record was proved before a lease ended; counts for a guest that needs one */
 };
 
 /* In this order: freeze, then thaw, then the watchdog. */

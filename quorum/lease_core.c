@@ -56,6 +56,11 @@ static void pass_time(struct lease *lease, struct lease_actions *ret)
         lease->generation++;
         ret->lapsed = ret->publish = true;
     }
+    if (lease->peer_valid && lease->now_ns >= lease->until_ns[LEASE_FROM_PEER]) {
+        lease->peer_valid = false;
+        lease->peer_lapses++;
+        ret->peer_lapsed = true;
+    }
 }
 
 /* After start a silent peer is suspected only after G: it may be as busy starting as we are (I12). */
@@ -123,6 +128,7 @@ static void extend(struct lease *lease, enum lease_responder responder, uint64_t
     if (until_ns <= lease->until_ns[responder] || until_ns <= lease->now_ns)
         return;
     lease->until_ns[responder] = until_ns;
+    lease->peer_valid |= responder == LEASE_FROM_PEER;
     ret->publish = true;
     if (!lease->valid) {
         lease->valid = true;

@@ -59,6 +59,7 @@ struct lease_actions {
     bool acknowledge;    /* REQUEST: acknowledge; the promise was noted before */
     uint64_t fence_ms;   /* TAKE_OVER, FENCE: until the group's fence is over, rounded up; 0: over */
     bool obtained;       /* the lease became valid */
+    bool peer_lapsed;    /* the part acknowledged by the peer ended */
     bool lapsed;         /* the lease ended; the generation was raised */
     bool publish;        /* deadlines or generation changed: generation first, then the deadlines, into the page */
     bool peer_changed;   /* alive ↔ suspect */
@@ -92,6 +93,8 @@ struct lease {
     uint64_t applied;
     uint64_t generation;
     bool valid;
+    bool peer_valid;       /* the part of it that the peer acknowledged */
+    uint64_t peer_lapses;  /* how often that part ended: a proof made before such an end does not thaw a guest (R11) */
     /* R8: X asks only while its storage lives */
     bool storage_seen, storage_alive;
     uint64_t storage_boot, storage_beat, storage_advanced_ns;

@@ -232,7 +232,8 @@ static void on_thawed(json_t *result, json_t *error, void *userdata)
 
 void links_thaw(struct daemon *daemon, const struct vmha_action *action)
 {
-    control_client_call(daemon->quorumd, "guest.thaw", json_pack("{s:s}", "name", action->name), on_thawed,
+    control_client_call(daemon->quorumd, "guest.thaw", json_pack("{s:s, s:I}", "name", action->name, "generation",
+                        (json_int_t)action->generation), on_thawed,
                         call_new(daemon, action));
 }
 

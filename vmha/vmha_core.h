@@ -142,6 +142,7 @@ struct vmha_action {
     struct id group;
     char name[VMHA_NAME_MAX];
     uint64_t incarnation, serial, token;
+    uint64_t generation; /* THAW: of the lease when the record was proved */
     enum vmha_swap swap;
     bool ok;
     char code[24];

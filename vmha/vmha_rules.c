@@ -17,6 +17,7 @@ struct vmha_action *rules_emit(struct vmha_core *core, enum vmha_action_kind kin
         action->group = guest->group;
         strcpy(action->name, guest->name);
         action->incarnation = guest->here_incarnation;
+        action->generation = guest->generation;
     }
     return action;
 }

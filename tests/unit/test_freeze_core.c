@@ -327,6 +327,22 @@ static void without_storaged_nothing_is_primary(void **state)
     assert_true(result(&freeze, 1, FREEZE_FROZEN, 7000 + SOLE_GRACE).feed);
 }
 
+/* Whoever asks slept through a lapse: the other node may have moved the record since it was proved. */
+static void a_proof_from_before_a_lapse_thaws_nobody(void **state)
+{
+    struct freeze freeze;
+    start(&freeze, false);
+    lease(&freeze, false, 6000);
+    result(&freeze, 0, FREEZE_FROZEN, 6000);
+    lease(&freeze, true, 6200);
+    struct freeze_event event = {.kind = FREEZE_EV_THAW, .name = "one", .stale = true};
+    struct freeze_actions actions = step(&freeze, event, 6300);
+    assert_true(actions.thaw_refused);
+    assert_int_equal(actions.thaw, -1);
+    claim(&freeze, 0, 1, 6400); /* held alone: nobody else could have moved it */
+    assert_int_equal(step(&freeze, event, 6500).thaw, 0);
+}
+
 static void a_group_held_alone_thaws_without_any_lease(void **state)
 {
     struct freeze freeze;
@@ -359,6 +375,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lease_end_freezes_all_but_sole),
+        cmocka_unit_test(a_proof_from_before_a_lapse_thaws_nobody),
         cmocka_unit_test(fed_again_once_verified_frozen),
         cmocka_unit_test(not_fed_while_a_primary_is_served),
         cmocka_unit_test(thawed_only_on_request_and_with_a_lease),

@@ -302,6 +302,24 @@ static uint64_t take_over(struct lease *lease, unsigned group, uint32_t least_ms
                 ms).fence_ms;
 }
 
+static void a_lapse_of_the_peers_part_is_counted(void **state)
+{
+    struct lease lease;
+    start(&lease);
+    beat(&lease, 3, 1900);
+    send(&lease, LEASE_FROM_PEER, 1, 1900);
+    ack(&lease, LEASE_FROM_PEER, 1, 0, 2000);
+    beat(&lease, 4, 3000);
+    send(&lease, LEASE_FROM_WITNESS, 2, 3000);
+    ack(&lease, LEASE_FROM_WITNESS, 2, 0, 3100);
+    uint64_t generation = lease.generation;
+    struct lease_actions actions = tick(&lease, 1900 + L);
+    assert_true(actions.peer_lapsed && !actions.lapsed); /* W's part goes on */
+    assert_int_equal(lease.peer_lapses, 1);
+    assert_true(lease.generation == generation);
+    assert_false(tick(&lease, 1910 + L).peer_lapsed);
+}
+
 static void a_fence_ends_although_the_peer_goes_on_asking(void **state)
 {
     struct lease lease;
@@ -460,6 +478,7 @@ int main(void)
         cmocka_unit_test(over_is_answered_once_and_not_for_long),
         cmocka_unit_test(nothing_promised_is_over_at_once),
         cmocka_unit_test(the_table_of_fences_is_bounded),
+        cmocka_unit_test(a_lapse_of_the_peers_part_is_counted),
         cmocka_unit_test(an_absurd_request_is_not_acknowledged),
         cmocka_unit_test(a_silent_peer_is_suspected),
         cmocka_unit_test(the_next_deadline_is_the_earliest),
