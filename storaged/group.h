@@ -319,5 +319,4 @@ void meta_adopt(struct group *group);
 bool meta_is_idle(const struct group *group);
 /* ---- group_admit.c ---- */
 void admission_update(struct group *group);
-int admission_check(struct lun *lun, const char *initiator, bool *ret_chap, char ret_user[static 64], char ret_secret[static 64],
-                    const char **ret_reason);
+int admission_check(struct lun *lun, const char *initiator, struct lun_admission *ret);

@@ -83,29 +83,28 @@ static bool is_drained_of_others(const struct lun *lun, const char *initiator)
     return true;
 }
 
-int admission_check(struct lun *lun, const char *initiator, bool *ret_chap, char ret_user[static 64], char ret_secret[static 64],
-                    const char **ret_reason)
+int admission_check(struct lun *lun, const char *initiator, struct lun_admission *ret)
 {
     const struct group *group = list_entry(lun, struct group_volume, lun)->group;
     if (group->has_owner) {
         if (group->admitted[0] == 0 || strcmp(initiator, group->admitted) != 0) {
-            *ret_reason = group->admitted[0] ? "the guest's owner record admits another initiator"
+            ret->reason = group->admitted[0] ? "the guest's owner record admits another initiator"
                                              : "the guest's owner record admits nobody: the guest is stopped";
             return -EACCES;
         }
         if (!is_drained_of_others(lun, initiator)) {
-            *ret_reason = "the former owner's connections are not drained yet";
+            ret->reason = "the former owner's connections are not drained yet";
             return -EAGAIN;
         }
     }
-    *ret_chap = group->has_chap;
+    ret->chap = group->has_chap;
     if (!group->has_chap)
         return 0;
     if (group->chap_secret[0] == 0 || group->chap_user[0] == 0) {
-        *ret_reason = "the group's chap entry has no user or no secret";
+        ret->reason = "the group's chap entry has no user or no secret";
         return -EACCES;
     }
-    memcpy(ret_user, group->chap_user, 64);
-    memcpy(ret_secret, group->chap_secret, 64);
+    memcpy(ret->user, group->chap_user, sizeof ret->user);
+    memcpy(ret->secret, group->chap_secret, sizeof ret->secret);
     return 0;
 }

@@ -14,13 +14,11 @@
 
 static bool is_visible(struct iscsi_session *session, struct lun *lun)
 {
-    char user[64] = "", secret[64] = "";
-    const char *reason = NULL;
-    bool chap = false;
+    struct lun_admission admission = {0};
     if (lun->closing)
         return false;
-    int r = lun->admit(lun, session->initiator, &chap, user, secret, &reason);
-    explicit_bzero(secret, sizeof(secret));
+    int r = lun->admit(lun, session->initiator, &admission);
+    explicit_bzero(&admission, sizeof(admission));
     return r == 0 || r == -EAGAIN;
 }
 

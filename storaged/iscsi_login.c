@@ -97,16 +97,15 @@ static int refuse(struct iscsi_login *login, enum status status, const char *rea
 
 static enum status ask_admission(struct iscsi_login *login, struct lun *lun, const char **ret_reason)
 {
-    bool chap = false;
-    char user[64] = "", secret[64] = "";
-    int r = lun->admit(lun, login->initiator, &chap, user, secret, ret_reason);
+    struct lun_admission admission = {.reason = *ret_reason};
+    int r = lun->admit(lun, login->initiator, &admission);
     if (r == 0 || r == -EAGAIN) {
-        login->chap_required = chap;
-        memcpy(login->chap.user, user, sizeof(user));
-        memcpy(login->chap.secret, secret, sizeof(secret));
-        login->chap.user[sizeof(user) - 1] = login->chap.secret[sizeof(secret) - 1] = 0;
+        login->chap_required = admission.chap;
+        snprintf(login->chap.user, sizeof(login->chap.user), "%s", admission.user);
+        snprintf(login->chap.secret, sizeof(login->chap.secret), "%s", admission.secret);
     }
-    explicit_bzero(secret, sizeof(secret));
+    *ret_reason = admission.reason;
+    explicit_bzero(&admission, sizeof(admission));
     return r == 0 || r == -EAGAIN ? STATUS_SUCCESS : STATUS_FORBIDDEN;
 }
 
@@ -205,11 +204,11 @@ static void retry_expired(struct ring_timer *timer)
 /* Asked again, since the volume's owner may have changed since the first request. 0, -EAGAIN, or refused (-EACCES). */
 static int readmit(struct iscsi_login *login, struct lun *lun)
 {
-    bool chap = false;
-    char user[64] = "", secret[64] = "";
-    const char *reason = "it may not use this volume any more";
-    int r = lun->closing ? -EACCES : lun->admit(lun, login->initiator, &chap, user, secret, &reason);
-    explicit_bzero(secret, sizeof(secret));
+    struct lun_admission admission = {.reason = "it may not use this volume any more"};
+    int r = lun->closing ? -EACCES : lun->admit(lun, login->initiator, &admission);
+    const char *reason = admission.reason;
+    bool chap = admission.chap;
+    explicit_bzero(&admission, sizeof(admission));
     if (r == 0 && chap && !login->chap_required)
         r = -EACCES; /* a secret was set meanwhile */
     if (r < 0 && r != -EAGAIN) {

@@ -94,3 +94,12 @@ void lun_expel(struct lun *lun, const char *except, const char *reason)
             nexus->close(nexus, reason);
     }
 }
+
+void lun_tell(struct lun *lun, enum lun_change change)
+{
+    list_for_each_safe(item, after, &lun->nexuses) {
+        struct lun_nexus *nexus = list_entry(item, struct lun_nexus, link);
+        if (nexus->changed && !nexus->dropped)
+            nexus->changed(nexus, change);
+    }
+}

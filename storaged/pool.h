@@ -23,6 +23,7 @@
 
 struct pool;
 struct pool_volume;
+typedef void pool_done(void *userdata, int result);
 
 /* --- making and opening: blocking, before the loop runs ------------------------------------------------------- */
 
@@ -56,9 +57,47 @@ const char *pool_disk_path(const struct pool *pool, unsigned index);
 /* Set by an I/O error that the pool cannot work around: every later operation fails with it. 0 while healthy. */
 int pool_failure(const struct pool *pool);
 
-/* --- group records: a blob per group, replaced atomically and durably ------------------------------------------ */
+/* --- disks ------------------------------------------------------------------------------------------------------- */
 
-typedef void pool_done(void *userdata, int result);
+enum pool_disk_state {
+    POOL_DISK_OK,
+    POOL_DISK_DRAINING, /* its extents move to the others; nothing new comes to it */
+    POOL_DISK_FAILED,   /* taken out by an error; what only it held is lost */
+    POOL_DISK_MISSING,  /* the pool names it, but it was not there at opening */
+};
+struct pool_disk_info {
+    struct id id;
+    char path[256]; /* where it is, or was last */
+    enum pool_disk_state state;
+    uint64_t total_bytes, used_bytes; /* extents */
+    uint64_t journal_bytes, journal_used_bytes;
+    uint64_t drain_left_bytes;        /* DRAINING: still to be moved */
+    uint64_t read_errors, write_errors, checksum_errors;
+};
+unsigned pool_disk_list(const struct pool *pool, struct pool_disk_info ret[static POOL_DISKS_MAX]);
+
+/* Looks at a disk and formats it as the pool's next one: blocking, on any thread, the pool goes on. The same refusals as
+ * pool_create. The disk is not of the pool until pool_disk_add; forgetting it half-way leaves the pool as it was. */
+struct pool_disk_prepared;
+struct pool_disk_prepare_options {
+    const char *path;
+    uint64_t file_bytes, journal_bytes; /* 0: as in pool_create */
+    struct id pool, node;
+    bool force;
+};
+int pool_disk_prepare(const struct pool_disk_prepare_options *options, struct pool_disk_prepared **ret, struct err *err);
+void pool_disk_prepared_free(struct pool_disk_prepared *prepared);
+/* Takes the prepared disk, also on failure. done(0) when every disk of the pool names it durably. */
+void pool_disk_add(struct pool *pool, struct pool_disk_prepared *prepared, pool_done *done, void *userdata);
+/* Drains the disk, then takes it out of the pool and lets its file go: done may come hours later; progress in
+ * pool_disk_list. -ENOSPC at once when the others cannot take what it holds or is promised, -EBUSY when it is draining
+ * already, -ENOENT, -EINVAL: the last disk. `lost`: gives up a FAILED or MISSING disk: its blocks read as errors until
+ * they are written again. -EIO for such a disk without `lost`. After a restart a drain goes on by itself. */
+void pool_disk_remove(struct pool *pool, const struct id *disk, bool lost, pool_done *done, void *userdata);
+/* Called on the data thread when a disk changes its state by itself. */
+void pool_set_listener(struct pool *pool, void (*disk_changed)(void *userdata, const struct pool_disk_info *disk), void *userdata);
+
+/* --- group records: a blob per group, replaced atomically and durably ------------------------------------------ */
 
 /* The blob is copied. Saves of one group are carried out in order; `done` comes when this one is durable. */
 void pool_group_save(struct pool *pool, const struct id *group, const void *blob, uint32_t size, pool_done *done,
@@ -78,6 +117,12 @@ void pool_volume_create(struct pool *pool, const struct id *group, const struct 
                         pool_done *done, void *userdata);
 /* Nothing of it may be in flight. */
 void pool_volume_delete(struct pool *pool, struct pool_volume *volume, pool_done *done, void *userdata);
+/* To a larger size, reserved and durable when done; what is new reads zeros. -ENOSPC, -EINVAL: it is not larger. */
+void pool_volume_grow(struct pool *pool, struct pool_volume *volume, uint64_t size_bytes, pool_done *done, void *userdata);
+/* Blocks whose content is lost (a disk that failed, a rotten journal): they read as -EBADMSG until written again. */
+uint64_t pool_volume_lost_blocks(const struct pool_volume *volume);
+/* Is the block backed by space, and how many of the `most` from it on are like it (GET LBA STATUS)? */
+bool pool_volume_map(const struct pool_volume *volume, uint64_t block, uint64_t most, uint64_t *ret_run);
 struct pool_volume *pool_volume_find(struct pool *pool, const struct id *volume);
 uint64_t pool_volume_blocks(const struct pool_volume *volume);
 uint64_t pool_volume_used_bytes(const struct pool_volume *volume);

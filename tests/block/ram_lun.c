@@ -27,6 +27,7 @@ static enum lun_status carry_out(struct ram_lun *ram, struct lun_request *reques
     case LUN_UNMAP:
         memset(at, 0, size);
         break;
+    default:
     case LUN_FLUSH:
         break;
     }
@@ -82,14 +83,13 @@ static void drop(struct lun *lun, struct lun_nexus *nexus)
     }
 }
 
-static int admit(struct lun *lun, const char *initiator, bool *ret_chap, char ret_user[static 64], char ret_secret[static 64],
-                 const char **ret_reason)
+static int admit(struct lun *lun, const char *initiator, struct lun_admission *ret)
 {
     struct ram_lun *ram = list_entry(lun, struct ram_lun, lun);
-    *ret_chap = ram->user[0] != 0;
-    strcpy(ret_user, ram->user);
-    strcpy(ret_secret, ram->secret);
-    *ret_reason = "the test says no";
+    ret->chap = ram->user[0] != 0;
+    strcpy(ret->user, ram->user);
+    strcpy(ret->secret, ram->secret);
+    ret->reason = "the test says no";
     return ram->admission;
 }
 
