@@ -138,15 +138,16 @@ static int take_node(const char *path, cfg_t *section, struct site_node *node, s
 static int take_nodes(const char *path, cfg_t *cfg, struct site *site, struct err *err)
 {
     unsigned count = cfg_size(cfg, "node");
-    if (count != 2)
-        return err_set(err, -EINVAL, "invalid", "%s: names %u nodes, a cluster has exactly 2; write one section "
-                       "node \"NAME\" { … } for each", path, count);
-    for (unsigned index = 0; index < 2; index++) {
+    if (count != 1 && count != 2)
+        return err_set(err, -EINVAL, "invalid", "%s: names %u nodes, a cluster has 2 and a standalone node is 1; write one "
+                       "section node \"NAME\" { … } for each", path, count);
+    site->standalone = count == 1;
+    for (unsigned index = 0; index < count; index++) {
         int result = take_node(path, cfg_getnsec(cfg, "node", index), &site->nodes[index], err);
         if (result < 0)
             return result;
     }
-    if (id_compare(&site->nodes[0].id, &site->nodes[1].id) > 0) {
+    if (!site->standalone && id_compare(&site->nodes[0].id, &site->nodes[1].id) > 0) {
         struct site_node first = site->nodes[0];
         site->nodes[0] = site->nodes[1];
         site->nodes[1] = first;
@@ -157,6 +158,12 @@ static int take_nodes(const char *path, cfg_t *cfg, struct site *site, struct er
 static int take_self(const char *path, cfg_t *cfg, struct site *site, struct err *err)
 {
     const char *self = cfg_getstr(cfg, "self");
+    if (site->standalone) {
+        if (self != NULL && self[0] != '\0' && strcmp(self, site->nodes[0].name) != 0)
+            return err_set(err, -EINVAL, "invalid", "%s: self '%s' is not the node; write \"%s\"", path, self,
+                           site->nodes[0].name);
+        return 0;
+    }
     if (self == NULL || self[0] == '\0')
         return err_set(err, -EINVAL, "invalid", "%s: does not say which node this is; write self = \"%s\" or \"%s\"",
                        path, site->nodes[0].name, site->nodes[1].name);

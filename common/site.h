@@ -37,6 +37,7 @@ struct site {
     struct site_profile profile;
     struct site_node nodes[2]; /* in the order of their ids: index 0 has the lower id (protocol's A) */
     unsigned self;             /* index into nodes */
+    bool standalone;           /* one node, nodes[0]: no mirror, no witness, no quorum; nodes[1] is empty */
     bool has_witness;
     struct id witness_id;
     char witness_address[SITE_ADDRESS_MAX];
@@ -75,8 +76,11 @@ int site_check_secrets(const char *path, const struct site *site, const struct s
 /* Writes what site_load reads back; used by enrolment. */
 int site_save(const char *path, const struct site *site, struct err *err);
 int site_save_secrets(const char *path, const struct site_secrets *secrets, struct err *err);
+/* For the daemons that a standalone node does not need: refuses its site with a sentence. */
+int site_check_pair(const char *path, const struct site *site, const char *daemon, struct err *err);
 /* "fast", "default", "slow"; -EINVAL otherwise. */
 int site_profile_by_name(const char *name, struct site_profile *ret);
 
 static inline const struct site_node *site_self(const struct site *site) { return &site->nodes[site->self]; }
+/* Not of a standalone site. */
 static inline const struct site_node *site_peer(const struct site *site) { return &site->nodes[!site->self]; }

@@ -114,9 +114,9 @@ static int check_nodes(const char *path, const struct site *site, struct err *er
     char text[ID_TEXT_SIZE];
     int result = 0;
 
-    for (unsigned node = 0; node < 2 && result == 0; node++)
+    for (unsigned node = 0; node < (site->standalone ? 1u : 2u) && result == 0; node++)
         result = check_node(path, &site->nodes[node], err);
-    if (result < 0)
+    if (result < 0 || site->standalone)
         return result;
     if (strcmp(site->nodes[0].name, site->nodes[1].name) == 0)
         return REFUSE("%s: both nodes are named '%s'; rename one", path, site->nodes[0].name);
@@ -195,6 +195,9 @@ int site_check(const char *path, const struct site *site, struct err *err)
         return REFUSE("%s: profile '%s' is not known; choose fast, default or slow", path, site->profile.name);
 
     int result = check_nodes(path, site, err);
+    if (result == 0 && site->standalone && site->has_witness)
+        result = REFUSE("%s: names a witness, which serves pairs, but only node '%s'; name the second node or remove the "
+                        "witness", path, site->nodes[0].name);
     if (result == 0)
         result = check_witness(path, site, err);
     if (result == 0)
@@ -202,6 +205,14 @@ int site_check(const char *path, const struct site *site, struct err *err)
     if (result == 0)
         result = check_places(path, site, err);
     return result;
+}
+
+int site_check_pair(const char *path, const struct site *site, const char *daemon, struct err *err)
+{
+    if (site->standalone)
+        return REFUSE("%s: node '%s' stands alone, and %s serves pairs; disable it on this node", path,
+                      site->nodes[0].name, daemon);
+    return 0;
 }
 
 static bool is_zero(const uint8_t key[static SEAL_KEY_SIZE])

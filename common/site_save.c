@@ -56,7 +56,7 @@ static void print_cluster(FILE *file, const struct site *site)
     fprintf(file, "cluster {\n    name = \"%s\"\n    uuid = \"%s\"\n    profile = \"%s\"\n}\n", site->name,
             id_format(&site->id, text), site->profile.name);
     fprintf(file, "self = \"%s\"\n", site_self(site)->name);
-    for (unsigned index = 0; index < 2; index++) {
+    for (unsigned index = 0; index < (site->standalone ? 1u : 2u); index++) {
         const struct site_node *node = &site->nodes[index];
         fprintf(file, "node \"%s\" {\n    uuid = \"%s\"\n", node->name, id_format(&node->id, text));
         print_list(file, "links", node->link_count, node->links);
@@ -99,7 +99,8 @@ int site_save(const char *path, const struct site *site, struct err *err)
     FILE *file = open_memstream(&text, &size);
     if (file == NULL)
         return err_set(err, -ENOMEM, "no_memory", "%s: no memory to write it; free some memory", path);
-    fprintf(file, "# This node's configuration. The same on both nodes but for the line 'self'.\n");
+    fprintf(file, "# This node's configuration.%s\n",
+            site->standalone ? "" : " The same on both nodes but for the line 'self'.");
     print_cluster(file, &complete);
     print_settings(file, &complete);
     if (fclose(file) != 0)

@@ -72,6 +72,8 @@ static int load(const char *path, struct daemon *daemon, struct err *err)
     const char *slash = strrchr(path, '/');
     int folder = slash == NULL ? 0 : (int)(slash - path + 1);
     int error = site_load(path, &daemon->site, err);
+    if (error == 0)
+        error = site_check_pair(path, &daemon->site, "hci-quorumd", err);
     if (error < 0)
         return error;
     if ((size_t)snprintf(secrets, sizeof secrets, "%.*ssecrets.conf", folder, path) >= sizeof secrets)

@@ -217,7 +217,7 @@ int control_start(struct control *control, struct engine *engine, struct err *er
     if (error < 0)
         return error;
     error = sd_event_add_io(control->event, &control->wake, control->wake_fd, EPOLLIN, woken, control);
-    if (error == 0 || error > 0)
+    if (error >= 0 && !control->site->standalone)
         error = quorum_start(control);
     if (error < 0)
         return err_set(err, error, "io", "control thread: cannot start (%s)", strerror(-error));

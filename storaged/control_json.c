@@ -53,7 +53,11 @@ static const char *primary_node(const struct control *control, const struct engi
 
 static void describe(const struct control *control, const struct engine_group_info *info, char *ret, size_t size)
 {
-    const char *peer = site_peer(control->site)->name;
+    const char *peer = control->site->standalone ? "" : site_peer(control->site)->name;
+    if (control->site->standalone && info->state.role == AUTHORITY_SOLE) {
+        snprintf(ret, size, "current; this node stands alone, there is no second copy");
+        return;
+    }
     switch (info->state.role) {
     case AUTHORITY_PRIMARY:
     case AUTHORITY_SECONDARY: snprintf(ret, size, "both copies current"); break;
@@ -142,6 +146,8 @@ json_t *json_of_pool(struct control *control, struct engine_call *call)
 static json_t *json_of_link(const struct control *control, const struct engine_snapshot *snapshot)
 {
     const struct mirror_link_stats *link = &snapshot->link;
+    if (control->site->standalone)
+        return json_null();
     return json_pack("{s:s, s:b, s:s, s:I, s:I, s:I, s:I}", "peer", site_peer(control->site)->name, "connected", snapshot->link_up, "address",
                      link->address, "messages_sent", (json_int_t)link->messages_sent, "messages_received",
                      (json_int_t)link->messages_received, "bytes_sent", (json_int_t)link->bytes_sent, "bytes_received",
@@ -166,6 +172,7 @@ json_t *json_of_status(struct control *control, struct engine_call *call)
     const struct engine_snapshot *snapshot = call->snapshot;
     json_t *json = json_of_groups(control, call);
     json_object_set_new(json, "node", json_string(site_self(control->site)->name));
+    json_object_set_new(json, "standalone", json_boolean(control->site->standalone));
     json_object_set_new(json, "link", json_of_link(control, snapshot));
     json_object_set_new(json, "lease_valid", json_boolean(snapshot->lease_valid));
     json_object_set_new(json, "pool", snapshot->has_pool ? json_of_pool(control, call) : json_null());

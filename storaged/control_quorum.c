@@ -125,8 +125,8 @@ static json_t *id_array(const struct id *ids, unsigned count)
 void quorum_claim(struct control *control)
 {
     const struct engine_claim *claim = &control->claim;
-    if (!control_client_is_connected(control->quorumd))
-        return; /* told when it is */
+    if (control->site->standalone || !control_client_is_connected(control->quorumd))
+        return; /* nobody wants to know; or told when it is */
     control_client_call(control->quorumd, "storage.claim",
                         json_pack("{s:o, s:o}", "primary", id_array(claim->primary, claim->primary_count), "sole",
                                   id_array(claim->sole, claim->sole_count)),

@@ -362,6 +362,7 @@ int engine_new(const struct engine_options *options, struct engine **ret, struct
     engine->site = options->site;
     engine->boot = id_random();
     engine->witness_up = true;
+    engine->peer_suspect = options->site->standalone; /* there is none to wait for */
     engine->tick.expired = tick;
     engine->lease_mail.run = lease_mailed;
     engine->claim_mail.run = claim_mailed;
@@ -391,6 +392,22 @@ int engine_new(const struct engine_options *options, struct engine **ret, struct
     return 0;
 }
 
+/* A standalone node's writes carry no dirty marks (R3), so such a group must not be taken for one whose other copy is
+ * explained by them. Nor may a pair's group be written without them because a line of hci.conf is missing. A pair's
+ * group has both members at its first epoch. */
+static bool is_of_this_site(const struct engine *engine, const struct group_blob *blob)
+{
+    bool of_standalone = blob->record.epoch == 1 && blob->record.members != AUTHORITY_BOTH;
+    if (of_standalone == engine->site->standalone)
+        return true;
+    log_error(of_standalone ? "group '%s' was made while this node stood alone; it cannot be mirrored yet and is not served: copy "
+                              "it to a new volume, with one node in hci.conf"
+                            : "group '%s' belongs to a pair of nodes, but hci.conf names only this one; it is not served: restore "
+                              "the other node's section",
+              blob->name);
+    return false;
+}
+
 static void group_found(void *userdata, const struct id *id, const void *bytes, uint32_t size)
 {
     struct engine *engine = userdata;
@@ -398,6 +415,10 @@ static void group_found(void *userdata, const struct id *id, const void *bytes, 
     char text[ID_TEXT_SIZE];
     if (group_blob_decode(bytes, size, &blob) < 0) {
         log_error("group %s: its record cannot be read; it is not served", id_format(id, text));
+        return;
+    }
+    if (!is_of_this_site(engine, &blob)) {
+        metadata_clear(&blob.metadata);
         return;
     }
     struct group *group = group_new(engine, id, blob.name);

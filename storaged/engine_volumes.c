@@ -77,8 +77,10 @@ static void make(struct making *making)
         made_record(making, -ENOSPC);
 }
 
-static struct authority_record founding_record(uint8_t founding)
+static struct authority_record founding_record(const struct engine *engine, uint8_t founding)
 {
+    if (engine->site->standalone) /* R1a: the only member needs neither the other nor the witness */
+        return (struct authority_record){.epoch = 1, .members = engine_self_bit(engine), .was_primary = true};
     /* The node where the group was asked for becomes its primary. */
     return (struct authority_record){
         .epoch = 1, .members = AUTHORITY_BOTH, .founding = founding, .was_primary = founding == AUTHORITY_CREATOR};
@@ -144,7 +146,7 @@ void volumes_peer_create(struct engine *engine, const struct mirror_message *mes
     if (making && message->is_new) {
         group = group_new(engine, &message->group, message->group_name);
         if (group)
-            group->authority.record = founding_record(AUTHORITY_FOLLOWER);
+            group->authority.record = founding_record(engine, AUTHORITY_FOLLOWER);
     }
     if (!making || !group) {
         free(making);
@@ -184,7 +186,8 @@ static void here_made(struct making *making, int result)
     struct group *group = making->group;
     free(making);
     if (result < 0) {
-        ask_remove(engine, &call->group, &call->volume, ignore_answer, NULL);
+        if (!engine->site->standalone)
+            ask_remove(engine, &call->group, &call->volume, ignore_answer, NULL);
         create_over(engine);
         call_fail(call, result, result == -ENOSPC ? "no_space" : "io", "volume '%s': cannot be made on this node: %s; choose a smaller size", call->name,
                   result == -ENOSPC ? "its pool has not enough free space" : strerror(-result));
@@ -236,12 +239,12 @@ static int check_create(struct engine *engine, struct engine_call *call, struct 
         call_fail(call, error = -EEXIST, "exists", "volume '%s': the name is taken; choose another", name);
     else if (!call->group_name[0] && engine_find_group_by_name(engine, name))
         call_fail(call, error = -EEXIST, "exists", "volume '%s': a group has that name; choose another", name);
-    else if (!engine->link_up)
+    else if (!engine->site->standalone && !engine->link_up)
         call_fail(call, error = -ENOTCONN, "peer_away", "volume '%s': node %s is not connected, and a volume is made on both nodes; try again when it is back",
                   name, site_peer(engine->site)->name);
     else if (engine->creating)
         call_fail(call, error = -EBUSY, "busy", "volume '%s': volume '%s' is being created; try again in a moment", name, engine->creating->name);
-    else if (group && group->authority.role != AUTHORITY_PRIMARY)
+    else if (group && group->authority.role != (engine->site->standalone ? AUTHORITY_SOLE : AUTHORITY_PRIMARY))
         call_fail(call, error = -EAGAIN, "unavailable", "volume '%s': group '%s' is not primary on this node; ask the node that serves it, once both copies are current",
                   name, group->name);
     else if (group ? group_volume_count(group) == GROUP_VOLUMES_MAX : engine->group_count >= ENGINE_GROUPS_MAX)
@@ -263,7 +266,7 @@ void volumes_create(struct engine *engine, struct engine_call *call)
         return;
     }
     if (is_new)
-        group->authority.record = founding_record(AUTHORITY_CREATOR);
+        group->authority.record = founding_record(engine, AUTHORITY_CREATOR);
     call->group = group->id;
     call->volume = id_random();
     call->deadline_ms = ring_now_ms(engine->ring) + CREATE_MS;
@@ -275,7 +278,10 @@ void volumes_create(struct engine *engine, struct engine_call *call)
         .kind = MIRROR_CREATE, .group = call->group, .volume = call->volume, .size_bytes = call->size_bytes, .is_new = is_new};
     memcpy(message.name, call->name, sizeof message.name);
     memcpy(message.group_name, group->name, sizeof message.group_name);
-    engine_ask_peer(engine, &message, NULL, peer_created, call);
+    if (engine->site->standalone)
+        peer_created(engine, call, 0, 0, NULL, 0);
+    else
+        engine_ask_peer(engine, &message, NULL, peer_created, call);
 }
 
 void volumes_founded(struct group *group)
@@ -284,7 +290,8 @@ void volumes_founded(struct group *group)
     if (!engine->creating || engine->creating_group != group)
         return;
     struct engine_call *call = engine->creating;
-    log_notice("group '%s' was founded: both nodes and the witness hold it", group->name);
+    log_notice("group '%s' was founded: %s", group->name,
+               engine->site->standalone ? "this node alone holds it" : "both nodes and the witness hold it");
     create_over(engine);
     call_done(call);
 }
@@ -456,8 +463,8 @@ static void peer_removed(struct engine *engine, void *userdata, int result, uint
     }
     result = volume ? remove_here(volume, "it was asked for", call, 0) : -ENOENT;
     if (result < 0)
-        call_fail(call, result, "in_use", "volume '%s': it was deleted on node %s, but is in use here; try again", call->name,
-                  site_peer(engine->site)->name);
+        call_fail(call, result, "in_use", "volume '%s': it is in use here; try again%s", call->name,
+                  engine->site->standalone ? "" : " (it is deleted on the other node already)");
 }
 
 void volumes_delete(struct engine *engine, struct engine_call *call)
@@ -471,6 +478,8 @@ void volumes_delete(struct engine *engine, struct engine_call *call)
         call_fail(call, -EBUSY, "in_use", "volume '%s': initiators are connected; stop the guest that uses it first", call->name);
     else if (volume == engine->creating_volume || volume->group->resync.active)
         call_fail(call, -EBUSY, "busy", "volume '%s': it is being created or resynced; try again when that is over", call->name);
+    else if (engine->site->standalone)
+        peer_removed(engine, call, 0, 0, NULL, 0);
     else if (!engine->link_up)
         call_fail(call, -ENOTCONN, "peer_away", "volume '%s': node %s is not connected, and a volume is deleted on both nodes; try again when it is back",
                   call->name, site_peer(engine->site)->name);

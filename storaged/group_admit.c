@@ -22,7 +22,7 @@ static const char *node_name(const struct engine *engine, const char *uuid)
     struct id id;
     if (!uuid || id_parse(uuid, &id) < 0)
         return NULL;
-    for (unsigned i = 0; i < 2; i++)
+    for (unsigned i = 0; i < (engine->site->standalone ? 1u : 2u); i++)
         if (id_equal(&engine->site->nodes[i].id, &id))
             return engine->site->nodes[i].name;
     return NULL;

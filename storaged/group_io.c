@@ -299,7 +299,8 @@ static void write_blocks(struct operation *operation, uint64_t block, uint32_t c
         .block = block,
         .count = count,
         .data = data,
-        .dirty = !group->dual, /* R3 */
+        .dirty = !group->dual && !group->engine->site->standalone, /* R3 */
+        .unmirrored = group->engine->site->standalone,
     };
     operation->io_busy = true;
     operation->io_result = 0;

@@ -35,8 +35,8 @@ static void *run_engine(void *argument)
 static int load(struct daemon *daemon, const char *path, struct err *err)
 {
     int error = site_load(path, &daemon->site, err);
-    if (error < 0)
-        return error;
+    if (error < 0 || daemon->site.standalone)
+        return error; /* without a peer nobody has to be convinced of who we are */
     char ca[256], certificate[256], key[256];
     snprintf(ca, sizeof ca, "%s/ca.crt", daemon->site.pki_folder);
     snprintf(certificate, sizeof certificate, "%s/node.crt", daemon->site.pki_folder);
@@ -93,7 +93,8 @@ static int start(struct daemon *daemon, struct err *err)
 static int run(struct daemon *daemon)
 {
     sd_notify(0, "READY=1");
-    log_notice("node %s of cluster %s: storage runs", site_self(&daemon->site)->name, daemon->site.name);
+    log_notice("node %s of cluster %s: storage runs%s", site_self(&daemon->site)->name, daemon->site.name,
+               daemon->site.standalone ? "; it stands alone: nothing is mirrored" : "");
     int result = sd_event_loop(daemon->event);
     engine_stop(daemon->engine);
     pthread_join(daemon->thread, NULL);

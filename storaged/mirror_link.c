@@ -473,7 +473,7 @@ int mirror_link_new(const struct mirror_link_options *options, struct mirror_lin
     link->retry.expired = retry_expired;
     link->ping.expired = ping_expired;
     const struct site_node *self = site_self(options->site);
-    bool listens = options->site->self == 0;
+    bool listens = options->site->self == 0 && !options->site->standalone;
     for (unsigned i = 0; i < SITE_LINKS_MAX; i++) {
         link->listeners[i].link = link;
         link->listeners[i].fd = -1;
@@ -487,9 +487,10 @@ int mirror_link_new(const struct mirror_link_options *options, struct mirror_lin
         }
         ring_watch_start(options->ring, &link->listeners[i].watch, link->listeners[i].fd, POLLIN);
     }
-    if (!listens)
+    if (!listens && !options->site->standalone)
         ring_timer_start(options->ring, &link->retry, 0);
-    ring_timer_start(options->ring, &link->ping, MIRROR_PING_MS);
+    if (!options->site->standalone)
+        ring_timer_start(options->ring, &link->ping, MIRROR_PING_MS);
     *ret = link;
     return 0;
 }

@@ -143,6 +143,7 @@ struct pool_io {
     struct id session;   /* else R2: the mirror session and the place in its stream: */
     uint64_t sequence;   /* the tail is what is beyond the commit told by pool_session_commit */
     bool copy;           /* of a resync: does not count for pool_session_highest */
+    bool unmirrored;     /* of a standalone node: there is no other copy to differ from; no session, never dirty */
     void *private_data;
     struct list private_link;
 };

@@ -96,7 +96,7 @@ int main(int argc, char **argv)
     if (code >= 0)
         return code;
     log_init("hci-vmhad", settings.level);
-    if (site_load(settings.config, &site, &err) || (seal_init() && err_set(&err, -1, "sodium", "libsodium does not "
+    if (site_load(settings.config, &site, &err) || site_check_pair(settings.config, &site, "hci-vmhad", &err) || (seal_init() && err_set(&err, -1, "sodium", "libsodium does not "
                                                                            "start"))) {
         log_error("%s", err.text);
         return EXIT_FAILURE;

@@ -70,6 +70,24 @@ static void test_minimal(void **state)
     assert_string_equal(site.run_folder, "/run/hci");
 }
 
+static void test_standalone(void **state)
+{
+    struct site site, loaded = {0};
+    struct err err;
+
+    assert_int_equal(load(CLUSTER NODES, &site, &err), 0);
+    assert_false(site.standalone);
+    assert_int_equal(site_check_pair(path, &site, "hci-quorumd", &err), 0);
+    assert_int_equal(load(CLUSTER NODE_A, &site, &err), 0); /* with one node there is no question who this is */
+    assert_true(site.standalone);
+    assert_string_equal(site_self(&site)->name, "a");
+    assert_int_equal(site_check_pair(path, &site, "hci-quorumd", &err), -EINVAL);
+    assert_non_null(strstr(err.text, "'a' stands alone"));
+    assert_int_equal(site_save(path, &site, &err), 0);
+    assert_int_equal(site_load(path, &loaded, &err), 0);
+    assert_memory_equal(&site, &loaded, sizeof(site));
+}
+
 static void test_everything(void **state)
 {
     struct site site;
@@ -180,7 +198,8 @@ static void test_bad_inputs(void **state)
         const char *names[3]; /* what the sentence must say */
     } cases[] = {
         {"", {"0 nodes"}},
-        {CLUSTER "self = \"a\"\n" NODE_A, {"names 1 nodes", "exactly 2"}},
+        {CLUSTER "self = \"b\"\n" NODE_A, {"self 'b'", "write \"a\""}},
+        {CLUSTER NODE_A "witness { uuid = \"" UUID_WITNESS "\" address = \"10.13.0.3\" }\n", {"only node 'a'", "remove the witness"}},
         {CLUSTER NODES "node \"c\" { uuid = \"" UUID_WITNESS "\" links = {\"10.1.1.1\", \"10.1.1.2\"} }", {"names 3 nodes"}},
         {CLUSTER "self = \"c\"\n" NODE_A NODE_B, {"self 'c'", "not among the nodes"}},
         {CLUSTER NODE_A NODE_B, {"which node this is", "self = "}},
@@ -346,7 +365,7 @@ int main(void)
         cmocka_unit_test(test_save_refuses),  cmocka_unit_test(test_bad_inputs),
         cmocka_unit_test(test_missing_file),  cmocka_unit_test(test_profiles),
         cmocka_unit_test(test_secrets),       cmocka_unit_test(test_bad_secrets),
-        cmocka_unit_test(test_missing_keys),
+        cmocka_unit_test(test_missing_keys),  cmocka_unit_test(test_standalone),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
