@@ -81,6 +81,12 @@ const char *cli_config_folder(const struct cli *cli);
 const char *cli_corosync_folder(const struct cli *cli);
 /* Loads hci.conf of this host; says "this host is in no cluster" with the remedy when there is none. */
 int cli_load_site(const struct cli *cli, struct site *ret, struct err *err);
+/* The same, and refuses a node that stands alone: `what` is "a witness" or "an invitation", which only a pair has. */
+int cli_load_pair(const struct cli *cli, const char *what, struct site *ret, struct err *err);
+/* Does this host's hci.conf name one node only? False when there is none. */
+bool cli_stands_alone(const struct cli *cli);
+/* Completes a path that does not begin at the root: a daemon has another working folder. */
+int cli_absolute_path(char ret_path[static CLI_PATH_MAX], const char *path, struct err *err);
 
 /* The verbs, one file per noun (cluster: one per verb). */
 int cluster_init_run(struct cli *cli, struct err *err);
@@ -92,10 +98,18 @@ int witness_enroll_run(struct cli *cli, struct err *err);
 int witness_show_run(struct cli *cli, struct err *err);
 int pool_create_run(struct cli *cli, struct err *err);
 int pool_show_run(struct cli *cli, struct err *err);
+int disk_add_run(struct cli *cli, struct err *err);
+int disk_list_run(struct cli *cli, struct err *err);
+int disk_remove_run(struct cli *cli, struct err *err);
+int disk_replace_run(struct cli *cli, struct err *err);
 int volume_create_run(struct cli *cli, struct err *err);
 int volume_list_run(struct cli *cli, struct err *err);
 int volume_show_run(struct cli *cli, struct err *err);
+int volume_grow_run(struct cli *cli, struct err *err);
 int volume_delete_run(struct cli *cli, struct err *err);
+int target_show_run(struct cli *cli, struct err *err);
+int target_acl_run(struct cli *cli, struct err *err);
+int target_chap_run(struct cli *cli, struct err *err);
 int vm_add_run(struct cli *cli, struct err *err);
 int vm_start_run(struct cli *cli, struct err *err);
 int vm_stop_run(struct cli *cli, struct err *err);

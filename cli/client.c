@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "cli/json_owner.h"
@@ -52,6 +53,13 @@ int client_ask(const struct cli *cli, const struct client_daemon *daemon, const 
     return control_call(path, daemon->name, method, params, timeout_ms, ret_result, err);
 }
 
+static const char *what_of(const struct client_daemon *daemon, const char *method)
+{
+    if (daemon == &client_vmhad)
+        return "guest";
+    return !strncmp(method, "target.", 7) ? "target" : "volume";
+}
+
 int client_do(const struct cli *cli, const struct client_daemon *daemon, const char *method, json_t *params,
               int timeout_ms, const char *done, const char *name, struct err *err)
 {
@@ -65,6 +73,6 @@ int client_do(const struct cli *cli, const struct client_daemon *daemon, const c
     if (message)
         puts(message);
     else
-        printf("%s '%s': %s\n", daemon == &client_vmhad ? "guest" : "volume", name, done);
+        printf("%s '%s': %s\n", what_of(daemon, method), name, done);
     return 0;
 }

@@ -22,6 +22,6 @@ int client_socket_path(const struct cli *cli, const struct client_daemon *daemon
 int client_ask(const struct cli *cli, const struct client_daemon *daemon, const char *method, json_t *params,
                int timeout_ms, json_t **ret_result, struct err *err);
 /* For verbs that only do something: prints the answer with --json, else the daemon's own sentence when it gives one
- * ("message"), else "volume 'NAME': DONE" (of vmhad: "guest"). */
+ * ("message"), else "volume 'NAME': DONE" (of vmhad: "guest", of target.…: "target"). */
 int client_do(const struct cli *cli, const struct client_daemon *daemon, const char *method, json_t *params,
               int timeout_ms, const char *done, const char *name, struct err *err);

@@ -58,10 +58,17 @@ static int parse_node(const char *text, struct site_node *ret, struct err *err)
 static int set_nodes(const struct cli *cli, struct site *site, struct err *err)
 {
     struct site_node here, there;
-    if (cli_option_count(cli, "node") != 2)
+    unsigned count = cli_option_count(cli, "node");
+    if (count == 0)
         return cli_usage(err,
-                         "name both nodes: --node a=10.11.0.1,10.12.0.1 --node b=10.11.0.2,10.12.0.2, this host first");
+                         "name both nodes: --node a=10.11.0.1,10.12.0.1 --node b=10.11.0.2,10.12.0.2, this host first; "
+                         "or one that stands alone: --node a=127.0.0.1");
     int result = parse_node(cli_option_value(cli, "node", 0), &here, err);
+    if (result == 0 && count == 1) {
+        site->standalone = true;
+        site->nodes[0] = here;
+        return 0;
+    }
     if (result == 0)
         result = parse_node(cli_option_value(cli, "node", 1), &there, err);
     if (result < 0)
@@ -111,6 +118,8 @@ static int build_site(const struct cli *cli, struct site *site, struct err *err)
         result = set_portals(cli, site, err);
     if (result == 0)
         result = enrol_site_set_watchdog(cli, site, err);
+    if (result == 0 && site->standalone && (site->watchdog_device[0] || site->watchdog_socket[0]))
+        return cli_usage(err, "a node that stands alone needs no watchdog: nobody takes its guests over; leave it out");
     if (result == 0)
         result = enrol_site_set_folders(cli, site, err);
     return result;
@@ -174,15 +183,20 @@ static int write_corosync(struct enrol_files *files, const struct site *site, st
     return result;
 }
 
-static int write_all(struct enrol_files *files, const struct site *site, struct err *err)
+/* What convinces the other node of who we are, and what the two talk through. */
+static int write_pair(struct enrol_files *files, const struct site *site, struct err *err)
 {
-    int result = enrol_files_make_folders(files, err);
-    if (result == 0)
-        result = write_pki(files, site, err);
+    int result = write_pki(files, site, err);
     if (result == 0)
         result = write_secrets(files, err);
-    if (result == 0)
-        result = write_corosync(files, site, err);
+    return result == 0 ? write_corosync(files, site, err) : result;
+}
+
+static int write_all(struct enrol_files *files, const struct site *site, struct err *err)
+{
+    int result = site->standalone ? enrol_files_make_own_folders(files, err) : enrol_files_make_folders(files, err);
+    if (result == 0 && !site->standalone)
+        result = write_pair(files, site, err);
     if (result == 0) {
         /* Last: a host without hci.conf is no node, whatever else is there. */
         enrol_files_will_make(files, files->config);
@@ -207,6 +221,17 @@ static void say_what_is_next(const struct site *site)
            site_peer(site)->name, site_peer(site)->name);
 }
 
+static void say_what_is_next_alone(const struct site *site)
+{
+    printf("Node '%s' of '%s' is made; it stands alone: each volume has one copy, on this host's disks, and nothing\n"
+           "is mirrored or taken over. A second node cannot be added later in this version.\n"
+           "\nWhat to do next:\n"
+           "  1. systemctl enable --now hci.target\n"
+           "  2. hcictl pool create PATH...             (disks, or files with --size 20G)\n"
+           "  3. hcictl volume create NAME --size SIZE\n",
+           site_self(site)->name, site->name);
+}
+
 int cluster_init_run(struct cli *cli, struct err *err)
 {
     struct site site;
@@ -215,7 +240,7 @@ int cluster_init_run(struct cli *cli, struct err *err)
     if (result == 0)
         result = enrol_files_plan(cli, site.state_folder, &files, err);
     if (result == 0)
-        result = enrol_files_refuse_existing(&files, err);
+        result = enrol_files_refuse_existing(&files, !site.standalone, err);
     if (result < 0)
         return result;
     if (seal_init() < 0)
@@ -227,6 +252,9 @@ int cluster_init_run(struct cli *cli, struct err *err)
     }
     if (cli->json)
         return output_json(site_json_encode(&site, site.self), err);
-    say_what_is_next(&site);
+    if (site.standalone)
+        say_what_is_next_alone(&site);
+    else
+        say_what_is_next(&site);
     return 0;
 }

@@ -45,7 +45,7 @@ struct invite {
 
 static int load(struct invite *invite, struct err *err)
 {
-    int result = cli_load_site(invite->cli, &invite->site, err);
+    int result = cli_load_pair(invite->cli, "an invitation", &invite->site, err);
     const char *state_folder = cli_option_or(invite->cli, "state-folder", invite->site.state_folder);
     if (result == 0)
         result = enrol_files_plan(invite->cli, state_folder, &invite->files, err);

@@ -145,7 +145,7 @@ static int prepare(struct cli *cli, struct join *join, struct address *address, 
     if (seal_init() < 0)
         return err_set(err, -EIO, "io", "no source of random numbers; see whether /dev/urandom works");
     result = enrol_files_plan(cli, cli_option_or(cli, "state-folder", "/var/lib/hci"), &join->files, err);
-    return result < 0 ? result : enrol_files_refuse_existing(&join->files, err);
+    return result < 0 ? result : enrol_files_refuse_existing(&join->files, true, err);
 }
 
 int cluster_join_run(struct cli *cli, struct err *err)

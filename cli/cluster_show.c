@@ -65,8 +65,12 @@ static int add_witness_enrolled(const struct enrol_files *files, json_t *documen
 
 static void print(const struct site *site, json_t *document)
 {
+    if (site->standalone)
+        json_object_del(document, "watchdog"); /* it has no use for one */
     output_fields(document, fields);
-    if (site->has_witness)
+    if (site->standalone)
+        puts("witness:         none: this node stands alone, nothing is mirrored");
+    else if (site->has_witness)
         printf("witness:         %s port %u\n", site->witness_address, site->witness_port);
     else
         puts("witness:         none; the loss of a node stops both");
@@ -84,8 +88,8 @@ int cluster_show_run(struct cli *cli, struct err *err)
     if (result < 0)
         return result;
     json_t *document = site_json_encode(&site, site.self);
-    result = add_fingerprint(&files, document, err);
-    if (result == 0)
+    result = site.standalone ? 0 : add_fingerprint(&files, document, err);
+    if (result == 0 && !site.standalone)
         result = add_witness_enrolled(&files, document, err);
     if (result == 0 && cli->json)
         return output_json(document, err);

@@ -85,6 +85,36 @@ int cli_load_site(const struct cli *cli, struct site *ret, struct err *err)
     return site_load(path, ret, err);
 }
 
+int cli_load_pair(const struct cli *cli, const char *what, struct site *ret, struct err *err)
+{
+    int result = cli_load_site(cli, ret, err);
+    if (result == 0 && ret->standalone)
+        return err_set(err, -ENOTSUP, "standalone",
+                       "node '%s' stands alone, and %s is for pairs; a second node cannot be added to it in this "
+                       "version", ret->nodes[0].name, what);
+    return result;
+}
+
+bool cli_stands_alone(const struct cli *cli)
+{
+    struct site site;
+    struct err err;
+    return cli_load_site(cli, &site, &err) == 0 && site.standalone;
+}
+
+int cli_absolute_path(char ret_path[static CLI_PATH_MAX], const char *path, struct err *err)
+{
+    char here[CLI_PATH_MAX];
+    if (path[0] != '/' && !getcwd(here, sizeof here))
+        return err_set(err, -errno, "io", "path '%s': the current folder is not known: %m; write it from the root",
+                       path);
+    int size = path[0] == '/' ? snprintf(ret_path, CLI_PATH_MAX, "%s", path)
+                              : snprintf(ret_path, CLI_PATH_MAX, "%s/%s", here, path);
+    if (size >= CLI_PATH_MAX)
+        return err_set(err, -ENAMETOOLONG, "invalid", "path '%.120s' is too long; use a shorter one", path);
+    return 0;
+}
+
 static void report(const struct err *err)
 {
     fprintf(stderr, "hcictl: %s\n", err->text[0] ? err->text : "failed without a reason");

@@ -39,7 +39,7 @@ int enrol_files_plan(const struct cli *cli, const char *state_folder, struct enr
     return 0;
 }
 
-int enrol_files_refuse_existing(const struct enrol_files *files, struct err *err)
+int enrol_files_refuse_existing(const struct enrol_files *files, bool with_corosync, struct err *err)
 {
     const char *ours[] = {files->config, files->secrets, files->ca_certificate, files->node_certificate,
                           files->node_key, files->ca_key, files->join};
@@ -50,25 +50,29 @@ int enrol_files_refuse_existing(const struct enrol_files *files, struct err *err
                 "%s exists: this host already belongs to a cluster; `hcictl cluster show` says which, and to leave "
                 "it stop the daemons and move %s, %s and %s away",
                 ours[i], files->config, files->pki_folder, files->state_folder);
-    if (access(files->corosync_authkey, F_OK) == 0)
+    if (with_corosync && access(files->corosync_authkey, F_OK) == 0)
         return err_set(err, -EEXIST, "exists",
                        "%s exists: this host already belongs to a corosync cluster; if it shall leave that one, move "
                        "this file away", files->corosync_authkey);
     return 0;
 }
 
-int enrol_files_make_folders(const struct enrol_files *files, struct err *err)
+int enrol_files_make_own_folders(const struct enrol_files *files, struct err *err)
 {
     char config_folder[CLI_PATH_MAX];
     snprintf(config_folder, sizeof config_folder, "%s", files->config);
     *strrchr(config_folder, '/') = 0;
     int result = files_make_folder(config_folder, 0755, err);
+    return result == 0 ? files_make_folder(files->state_folder, 0700, err) : result;
+}
+
+int enrol_files_make_folders(const struct enrol_files *files, struct err *err)
+{
+    int result = enrol_files_make_own_folders(files, err);
     if (result == 0)
         result = files_make_folder(files->pki_folder, 0700, err);
     if (result == 0)
         result = files_make_folder(files->corosync_folder, 0755, err);
-    if (result == 0)
-        result = files_make_folder(files->state_folder, 0700, err);
     return result;
 }
 

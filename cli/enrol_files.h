@@ -27,8 +27,10 @@ struct enrol_files {
 /* Fills the paths for this host from --config-folder, --corosync-folder and `state_folder`. */
 int enrol_files_plan(const struct cli *cli, const char *state_folder, struct enrol_files *ret, struct err *err);
 /* -EEXIST with the remedy when this host carries anything of a cluster. */
-int enrol_files_refuse_existing(const struct enrol_files *files, struct err *err);
+int enrol_files_refuse_existing(const struct enrol_files *files, bool with_corosync, struct err *err);
 int enrol_files_make_folders(const struct enrol_files *files, struct err *err);
+/* Those of a node that stands alone: neither pki/ nor corosync's. */
+int enrol_files_make_own_folders(const struct enrol_files *files, struct err *err);
 /* Writes one file durably and remembers it. `path` must be one of *files. */
 int enrol_files_write(struct enrol_files *files, const char *path, const void *data, size_t size, mode_t mode,
                       struct err *err);

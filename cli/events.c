@@ -69,6 +69,10 @@ int events_run(struct cli *cli, struct err *err)
 {
     struct source sources[] = {{cli, &client_quorumd, NULL}, {cli, &client_storaged, NULL}, {cli, &client_vmhad, NULL}};
     unsigned count = sizeof sources / sizeof sources[0];
+    if (cli_stands_alone(cli)) { /* the others do not run there */
+        sources[0] = sources[1];
+        count = 1;
+    }
     sd_event *loop = NULL;
     if (sd_event_new(&loop) < 0)
         return err_set(err, -ENOMEM, "no_memory", "cannot make an event loop; try again");

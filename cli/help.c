@@ -32,7 +32,8 @@ static void print_exit_codes(FILE *file)
 
 void help_all(FILE *file)
 {
-    fputs("hcictl: a pair of nodes with mirrored storage and guests that survive the loss of one.\n\n", file);
+    fputs("hcictl: storage of a node that stands alone, or of a pair that mirrors it, with guests that survive the loss\n"
+          "of one node.\n\n", file);
     for (const struct cli_verb *verb = cli_verbs; verb->noun; verb++) {
         if (verb != cli_verbs && strcmp(verb->noun, verb[-1].noun))
             fputc('\n', file);

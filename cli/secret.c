@@ -54,8 +54,8 @@ static int hide_in_member(json_t *object, const char *key)
     return json_object_set_new(object, key, json_string(xml)) < 0 ? -ENOMEM : 0;
 }
 
-/* An entry is JSON in a text. One that cannot be read is hidden as a whole. */
-static int hide_in_entry(json_t *entries, const char *key, const char *member)
+/* An entry is JSON in a text. One that cannot be read is hidden as a whole. Of a guest's XML only the passwords are. */
+static int hide_in_entry(json_t *entries, const char *key, const char *const *members)
 {
     const char *text = json_string_value(json_object_get(entries, key));
     json_owner json_t *entry = text ? json_loads(text, 0, NULL) : NULL;
@@ -64,10 +64,12 @@ static int hide_in_entry(json_t *entries, const char *key, const char *member)
     if (!json_is_object(entry))
         return json_object_set_new(entries, key, json_string(HIDDEN)) < 0 ? -ENOMEM : 0;
     int result = 0;
-    if (!strcmp(member, "xml"))
-        result = hide_in_member(entry, member);
-    else if (json_object_get(entry, member))
-        result = json_object_set_new(entry, member, json_string(HIDDEN)) < 0 ? -ENOMEM : 0;
+    for (; *members && result == 0; members++) {
+        if (!strcmp(*members, "xml"))
+            result = hide_in_member(entry, *members);
+        else if (json_object_get(entry, *members))
+            result = json_object_set_new(entry, *members, json_string(HIDDEN)) < 0 ? -ENOMEM : 0;
+    }
     cleanup_free char *hidden = json_dumps(entry, JSON_COMPACT);
     if (result < 0 || !hidden || json_object_set_new(entries, key, json_string(hidden)) < 0)
         return -ENOMEM;
@@ -84,9 +86,10 @@ int secret_hide_in_entries(const struct cli *cli, json_t *answer, struct err *er
     json_t *entries = output_find(answer, "entries");
     if (cli_option_count(cli, "secrets"))
         return 0;
-    int result = hide_in_entry(entries, "chap", "secret");
+    static const char *const chap[] = {"secret", "mutual_secret", NULL}, *const guest[] = {"xml", NULL};
+    int result = hide_in_entry(entries, "chap", chap);
     if (result == 0)
-        result = hide_in_entry(entries, "guest", "xml");
+        result = hide_in_entry(entries, "guest", guest);
     return told(result, err);
 }
 

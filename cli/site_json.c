@@ -32,10 +32,13 @@ json_t *site_json_encode(const struct site *site, unsigned self)
     json_t *portals = json_array();
     for (unsigned i = 0; i < site->portal_count; i++)
         json_array_append_new(portals, json_string(site->portals[i]));
+    json_t *nodes = json_array();
+    for (unsigned i = 0; i < (site->standalone ? 1u : 2u); i++)
+        json_array_append_new(nodes, encode_node(&site->nodes[i]));
     json_t *document = json_pack(
-        "{s:s, s:s, s:s, s:s, s:[o, o], s:o, s:o, s:i, s:i, s:{s:s, s:s, s:i, s:i}, s:s, s:s}", "name", site->name,
-        "uuid", id_format(&site->id, uuid), "profile", site->profile.name, "self", site->nodes[self].name, "nodes",
-        encode_node(&site->nodes[0]), encode_node(&site->nodes[1]), "witness", encode_witness(site), "portals", portals,
+        "{s:s, s:s, s:s, s:s, s:b, s:o, s:o, s:o, s:i, s:i, s:{s:s, s:s, s:i, s:i}, s:s, s:s}", "name", site->name,
+        "uuid", id_format(&site->id, uuid), "profile", site->profile.name, "self", site->nodes[self].name, "standalone",
+        site->standalone, "nodes", nodes, "witness", encode_witness(site), "portals", portals,
         "mirror_port", (int)site->mirror_port, "quorum_port", (int)site->quorum_port, "watchdog", "device",
         site->watchdog_device, "socket", site->watchdog_socket, "period_ms", (int)site->watchdog_ms, "reset_ms",
         (int)site->watchdog_reset_ms, "cgroup_root", site->cgroup_root, "libvirt_uri", site->libvirt_uri);

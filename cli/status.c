@@ -1,6 +1,7 @@
 /* `hcictl status`: asks every daemon of this node and shows the site on one screen. */
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "cli/status.h"
 #include "cli/cli.h"
@@ -26,12 +27,15 @@ int status_run(struct cli *cli, struct err *err)
     int result = cli_load_site(cli, &site, err);
     if (result < 0)
         return result;
-    json_owner json_t *document = json_pack("{s:o}", "cluster", site_json_encode(&site, site.self));
-    gather(cli, document, "quorumd", &client_quorumd, "status");
+    json_owner json_t *document = json_pack("{s:o, s:I}", "cluster", site_json_encode(&site, site.self), "time",
+                                            (json_int_t)time(NULL));
     gather(cli, document, "storaged", &client_storaged, "status");
     gather(cli, document, "volumes", &client_storaged, "volume.list");
-    gather(cli, document, "vmhad", &client_vmhad, "status");
-    gather(cli, document, "guests", &client_vmhad, "vm.list");
+    if (!site.standalone) {
+        gather(cli, document, "quorumd", &client_quorumd, "status");
+        gather(cli, document, "vmhad", &client_vmhad, "status");
+        gather(cli, document, "guests", &client_vmhad, "vm.list");
+    }
     status_judge(document);
     if (cli_option_count(cli, "check") && !output_is_true(document, "well"))
         cli->exit_code = CLI_EXIT_FAILED;

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/disk.h"
 #include "cli/output.h"
 #include "cli/size.h"
 
@@ -21,11 +22,15 @@ const char *status_peer_name(const json_t *document)
     size_t index;
     json_t *node;
     const char *self = output_text(document, "cluster.self", "");
+    if (status_stands_alone(document))
+        return NULL;
     json_array_foreach(output_find(document, "cluster.nodes"), index, node)
         if (strcmp(output_text(node, "name", ""), self))
             return output_text(node, "name", NULL);
     return NULL;
 }
+
+bool status_stands_alone(const json_t *document) { return output_is_true(document, "cluster.standalone"); }
 
 static const char *peer_name(const json_t *document)
 {
@@ -50,19 +55,37 @@ int status_peer_alive(const json_t *document)
     return index == 0;
 }
 
+static void add(json_t *problems, bool urgent, const char *remedy, const char *format, va_list arguments)
+{
+    char what[SENTENCE_MAX];
+    vsnprintf(what, sizeof what, format, arguments);
+    /* A name that was cut in the middle of a UTF-8 character would make no JSON text. */
+    json_t *problem = json_pack("{s:s, s:s, s:b}", "what", what, "remedy", remedy, "urgent", urgent);
+    if (!problem)
+        problem = json_pack("{s:s, s:s, s:b}", "what", "something is wrong", "remedy", "see `hcictl status --json`",
+                            "urgent", urgent);
+    json_array_append_new(problems, problem);
+}
+
 static void add_problem(json_t *problems, const char *remedy, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 static void add_problem(json_t *problems, const char *remedy, const char *format, ...)
 {
-    char what[SENTENCE_MAX];
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(what, sizeof what, format, arguments);
+    add(problems, false, remedy, format, arguments);
     va_end(arguments);
-    /* A name that was cut in the middle of a UTF-8 character would make no JSON text. */
-    json_t *problem = json_pack("{s:s, s:s}", "what", what, "remedy", remedy);
-    json_array_append_new(problems,
-                          problem ? problem : json_pack("{s:s, s:s}", "what", "something is wrong", "remedy", remedy));
+}
+
+/* What is losing data or already stands still: told above everything else. */
+static void add_urgent(json_t *problems, const char *remedy, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+static void add_urgent(json_t *problems, const char *remedy, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    add(problems, true, remedy, format, arguments);
+    va_end(arguments);
 }
 
 /* One daemon that does not answer is one problem, however many questions it was asked. */
@@ -180,7 +203,18 @@ static void judge_volume(const json_t *document, const json_t *volume, json_t *p
     const char *name = output_text(volume, "name", "?"), *state = output_text(volume, "state", "");
     json_int_t behind = output_number(volume, "behind_bytes", 0);
     char size[SIZE_TEXT_MAX];
-    if (!output_text(volume, "primary_node", NULL))
+    if (output_number(volume, "lost_bytes", 0) > 0)
+        add_problem(problems,
+                    status_stands_alone(document)
+                        ? "restore these places from a backup; until they are written again they read as errors"
+                        : "until they are written again this copy cannot give them",
+                    "volume '%s' has lost %s on this node with a disk", name,
+                    size_format((uint64_t)output_number(volume, "lost_bytes", 0), size));
+    if (!output_text(volume, "primary_node", NULL) && status_stands_alone(document))
+        add_problem(problems, "see the log of hci-storaged", "volume '%s' is not served: %s", name, state);
+    else if (status_stands_alone(document))
+        return;
+    else if (!output_text(volume, "primary_node", NULL))
         add_problem(problems, "it is served again when the node with the current copy, or the witness, is back",
                     "volume '%s' is not served: %s", name, state);
     else if (json_array_size(output_find(volume, "members")) < 2 && behind > 0)
@@ -236,6 +270,60 @@ static void judge_guests(const json_t *document, json_t *problems)
     }
 }
 
+/* "12 min", from the document's own time: the judge has no clock. */
+static void format_ago(const json_t *document, json_int_t since_s, char *text, size_t size)
+{
+    json_int_t seconds = output_number(document, "time", 0) - since_s;
+    if (since_s == 0 || seconds < 0)
+        text[0] = 0;
+    else if (seconds < 120)
+        snprintf(text, size, " %lld s ago", (long long)seconds);
+    else if (seconds < 120 * 60)
+        snprintf(text, size, " %lld min ago", (long long)seconds / 60);
+    else
+        snprintf(text, size, " %lld h ago", (long long)seconds / 3600);
+}
+
+static void judge_disk(const json_t *document, const json_t *disk, json_t *problems)
+{
+    const char *path = disk_name(disk), *state = output_text(disk, "state", "");
+    char remedy[SENTENCE_MAX], ago[64];
+    json_int_t rotten = output_number(disk, "checksum_errors", 0), unread = output_number(disk, "read_errors", 0);
+    snprintf(remedy, sizeof remedy, "run 'hcictl disk replace %.200s NEW-PATH --lost'", path);
+    format_ago(document, output_number(disk, "since", 0), ago, sizeof ago);
+    if (!strcmp(state, "failed"))
+        add_urgent(problems, remedy, "disk %.200s failed%s: %lld write and %lld read errors, and it is no longer used",
+                   path, ago, (long long)output_number(disk, "write_errors", 0), (long long)unread);
+    else if (!strcmp(state, "missing"))
+        add_urgent(problems, remedy, "disk %.200s is missing: the pool goes on without it", path);
+    else if (rotten > 0 || unread > 0) {
+        snprintf(remedy, sizeof remedy, "run 'hcictl disk replace %.200s NEW-PATH' before it fails", path);
+        add_problem(problems, remedy, "disk %.200s gave back %lld wrong and %lld unreadable blocks", path,
+                    (long long)rotten, (long long)unread);
+    }
+}
+
+static void judge_pool(const json_t *document, json_t *problems)
+{
+    size_t index;
+    json_t *disk;
+    const json_t *storaged = status_answer(document, "storaged"), *pool = output_find(storaged, "pool");
+    const char *failure = output_text(pool, "failure", NULL), *none = output_text(storaged, "pool_error", NULL);
+    json_array_foreach(output_find(pool, "disks"), index, disk)
+        judge_disk(document, disk, problems);
+    if (failure)
+        add_urgent(problems, "see the log of hci-storaged; restart it when the disks are mended",
+                   "the pool of this node failed (%s): it serves nothing", failure);
+    if (output_number(pool, "reserved_bytes", 0) > output_number(pool, "total_bytes", 0))
+        add_urgent(problems, "add one with 'hcictl disk add PATH'",
+                   "the pool of this node has promised more to its volumes than its disks can hold");
+    if (none && json_is_null(pool)) {
+        const char *remedy = strrchr(none, ';'); /* why may have one, too */
+        add_problem(problems, remedy ? remedy + strspn(remedy, "; ") : "see the log of hci-storaged", "%.*s",
+                    (int)(remedy ? (size_t)(remedy - none) : strlen(none)), none);
+    }
+}
+
 static size_t count_running(const json_t *guests)
 {
     size_t index, count = 0;
@@ -259,8 +347,13 @@ static void summarize(json_t *document, const json_t *problems)
 {
     char text[SENTENCE_MAX];
     size_t volumes = json_array_size(output_find(document, "volumes.volumes"));
+    size_t disks = json_array_size(output_find(document, "storaged.pool.disks"));
     size_t guests = count_running(output_find(document, "guests.guests")), count = json_array_size(problems);
-    if (count == 0)
+    if (count == 0 && status_stands_alone(document))
+        snprintf(text, sizeof text,
+                 "all is well: this node serves %zu volume%s from %zu disk%s; it stands alone, so nothing is mirrored",
+                 volumes, volumes == 1 ? "" : "s", disks, disks == 1 ? "" : "s");
+    else if (count == 0)
         snprintf(text, sizeof text,
                  "all is well: both nodes and the witness answer, %zu volume%s with both copies current, "
                  "%zu guest%s running",
@@ -275,12 +368,16 @@ void status_judge(json_t *document)
 {
     json_t *problems = json_array();
     judge_daemons(document, problems);
-    judge_peer(document, problems);
-    judge_witness(document, problems);
-    judge_lease(document, problems);
-    judge_watchdog(document, problems);
+    judge_pool(document, problems);
+    if (!status_stands_alone(document)) {
+        judge_peer(document, problems);
+        judge_witness(document, problems);
+        judge_lease(document, problems);
+        judge_watchdog(document, problems);
+    }
     judge_volumes(document, problems);
-    judge_guests(document, problems);
+    if (!status_stands_alone(document))
+        judge_guests(document, problems);
     summarize(document, problems);
     json_object_set_new(document, "well", json_boolean(json_array_size(problems) == 0));
     json_object_set_new(document, "problems", problems);

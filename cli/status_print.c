@@ -3,7 +3,9 @@
 
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/output.h"
 #include "cli/size.h"
@@ -105,6 +107,38 @@ static void print_corosync(const json_t *quorumd)
     putchar('\n');
 }
 
+/* Asked for, so no problem; but worth knowing before somebody pulls the disk. */
+static void print_drains(const json_t *pool)
+{
+    size_t index;
+    json_t *disk;
+    char left[SIZE_TEXT_MAX];
+    json_array_foreach(output_find(pool, "disks"), index, disk)
+        if (!strcmp(output_text(disk, "state", ""), "draining"))
+            printf(LABEL "%s is being drained, %s left; do not take it away yet\n", "", output_text(disk, "path", "?"),
+                   size_format((uint64_t)output_number(disk, "drain_left_bytes", 0), left));
+}
+
+static void print_pool(const json_t *document)
+{
+    char total[SIZE_TEXT_MAX], reserved[SIZE_TEXT_MAX], used[SIZE_TEXT_MAX];
+    const json_t *storaged = status_answer(document, "storaged"), *pool = output_find(storaged, "pool");
+    size_t disks = json_array_size(output_find(pool, "disks"));
+    if (!storaged) {
+        printf(LABEL "not known: %s\n", "pool", unanswered(document, "storaged"));
+        return;
+    }
+    if (!json_is_object(pool)) {
+        printf(LABEL "none\n", "pool");
+        return;
+    }
+    printf(LABEL "%s on %zu disk%s, %s promised to volumes, %s used\n", "pool",
+           size_format((uint64_t)output_number(pool, "total_bytes", 0), total), disks, disks == 1 ? "" : "s",
+           size_format((uint64_t)output_number(pool, "reserved_bytes", 0), reserved),
+           size_format((uint64_t)output_number(pool, "used_bytes", 0), used));
+    print_drains(pool);
+}
+
 static void print_volumes(const json_t *document)
 {
     size_t index;
@@ -146,23 +180,47 @@ static void print_guests(const json_t *document)
     }
 }
 
+/* Red where a person looks (https://no-color.org is respected), plain where a program does. */
+static void print_urgent(const json_t *document)
+{
+    size_t index;
+    json_t *problem;
+    const char *no_color = getenv("NO_COLOR");
+    bool red = isatty(STDOUT_FILENO) && !(no_color && no_color[0]);
+    json_array_foreach(output_find(document, "problems"), index, problem)
+        if (output_is_true(problem, "urgent"))
+            printf("%s! %s%s: %s\n", red ? "\033[1;31m" : "", output_text(problem, "what", "?"), red ? "\033[0m" : "",
+                   output_text(problem, "remedy", "?"));
+}
+
 static void print_problems(const json_t *document)
 {
     size_t index;
     json_t *problem;
     putchar('\n');
     json_array_foreach(output_find(document, "problems"), index, problem)
-        printf("! %s\n  -> %s\n", output_text(problem, "what", "?"), output_text(problem, "remedy", "?"));
+        if (!output_is_true(problem, "urgent")) /* those were told first */
+            printf("! %s\n  -> %s\n", output_text(problem, "what", "?"), output_text(problem, "remedy", "?"));
     puts(output_text(document, "summary", "?"));
 }
 
 void status_print(const json_t *document)
 {
     const json_t *quorumd = status_answer(document, "quorumd");
+    print_urgent(document);
+    if (status_stands_alone(document)) {
+        printf(LABEL "%s, node %s alone: nothing is mirrored\n", "cluster", output_text(document, "cluster.name", "?"),
+               output_text(document, "cluster.self", "?"));
+        print_pool(document);
+        print_volumes(document);
+        print_problems(document);
+        return;
+    }
     printf(LABEL "%s, profile %s\n", "cluster", output_text(document, "cluster.name", "?"),
            output_text(document, "cluster.profile", "?"));
     print_nodes(document);
     print_witness(document);
+    print_pool(document);
     if (quorumd) {
         print_lease(quorumd);
         print_watchdog(quorumd);

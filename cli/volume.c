@@ -1,7 +1,5 @@
-/* `hcictl volume …`: the mirrored volumes. */
-#include <errno.h>
+/* `hcictl volume …`: the volumes. */
 #include <stdio.h>
-#include <string.h>
 
 #include "cli/cli.h"
 #include "cli/client.h"
@@ -21,7 +19,8 @@ static const struct output_column show_fields[] = {
     {"iqn", "iSCSI name", OUTPUT_TEXT},       {"primary_node", "primary", OUTPUT_TEXT},
     {"role", "role of this node", OUTPUT_TEXT}, {"serving", "served here", OUTPUT_YES},
     {"members", "current copies", OUTPUT_LIST}, {"epoch", "epoch", OUTPUT_TEXT},
-    {"behind_bytes", "other copy is behind by", OUTPUT_BYTES}, {"group", "group", OUTPUT_TEXT},
+    {"behind_bytes", "other copy is behind by", OUTPUT_BYTES}, {"lost_bytes", "lost here", OUTPUT_BYTES},
+    {"group", "group", OUTPUT_TEXT},
     {"id", "id", OUTPUT_TEXT},                {NULL, NULL, OUTPUT_TEXT},
 };
 
@@ -44,7 +43,30 @@ int volume_create_run(struct cli *cli, struct err *err)
     if (cli->json)
         return output_json(json_incref(answer), err);
     char text[SIZE_TEXT_MAX];
-    printf("Volume '%s' (%s) is made, on both nodes.\n", name, size_format(bytes, text));
+    printf("Volume '%s' (%s) is made%s.\n", name, size_format(bytes, text),
+           cli_stands_alone(cli) ? "; this node has the only copy" : ", on both nodes");
+    return 0;
+}
+
+int volume_grow_run(struct cli *cli, struct err *err)
+{
+    const char *name = cli->arguments[0], *size = cli_option_value(cli, "size", 0);
+    json_owner json_t *answer = NULL;
+    char text[SIZE_TEXT_MAX];
+    uint64_t bytes = 0;
+    if (!size)
+        return cli_usage(err, "volume '%.80s': say how large it shall become: --size 20G", name);
+    if (size_parse(size, &bytes, err) < 0)
+        return cli_usage_keep(err);
+    int result = client_ask(cli, &client_storaged, "volume.grow",
+                            json_pack("{s:s, s:I}", "name", name, "size_bytes", (json_int_t)bytes), CLIENT_SLOW_MS,
+                            &answer, err);
+    if (result < 0)
+        return result;
+    if (cli->json)
+        return output_json(json_incref(answer), err);
+    printf("Volume '%s' has %s now; its initiators are told. The file system in it grows by its own tool (resize2fs,\n"
+           "xfs_growfs, …).\n", name, size_format(bytes, text));
     return 0;
 }
 
@@ -63,27 +85,24 @@ int volume_list_run(struct cli *cli, struct err *err)
 
 int volume_show_run(struct cli *cli, struct err *err)
 {
-    json_owner json_t *answer = NULL;
-    size_t index;
-    json_t *volume;
-    int result = client_ask(cli, &client_storaged, "volume.list", NULL, CLIENT_QUICK_MS, &answer, err);
+    json_owner json_t *volume = NULL;
+    int result = client_ask(cli, &client_storaged, "volume.show", json_pack("{s:s}", "name", cli->arguments[0]),
+                            CLIENT_QUICK_MS, &volume, err);
     if (result < 0)
         return result;
-    json_array_foreach(output_find(answer, "volumes"), index, volume) {
-        if (strcmp(output_text(volume, "name", ""), cli->arguments[0]))
-            continue;
-        if (cli->json)
-            return output_json(json_incref(volume), err);
-        output_fields(volume, show_fields);
-        return 0;
-    }
-    return err_set(err, -ENOENT, "not_found", "volume '%.80s' does not exist; `hcictl volume list` shows those that do",
-                   cli->arguments[0]);
+    if (cli->json)
+        return output_json(json_incref(volume), err);
+    static const char *const rare[] = {"behind_bytes", "lost_bytes"}; /* worth a line only when there is something */
+    for (unsigned i = 0; i < 2; i++)
+        if (output_number(volume, rare[i], 0) == 0)
+            json_object_del(volume, rare[i]);
+    output_fields(volume, show_fields);
+    return 0;
 }
 
 int volume_delete_run(struct cli *cli, struct err *err)
 {
     const char *name = cli->arguments[0];
     return client_do(cli, &client_storaged, "volume.delete", json_pack("{s:s}", "name", name), CLIENT_SLOW_MS,
-                     "deleted on both nodes", name, err);
+                     cli_stands_alone(cli) ? "deleted" : "deleted on both nodes", name, err);
 }

@@ -84,7 +84,7 @@ static int prepare(struct cli *cli, struct enroll *enroll, struct err *err)
     cli_hide_argument(cli, 1);
     if (seal_init() < 0)
         return err_set(err, -EIO, "io", "no source of random numbers; see whether /dev/urandom works");
-    int result = cli_load_site(cli, &enroll->site, err);
+    int result = cli_load_pair(cli, "a witness", &enroll->site, err);
     if (result == 0)
         result =
             enrol_files_plan(cli, cli_option_or(cli, "state-folder", enroll->site.state_folder), &enroll->files, err);
@@ -203,7 +203,7 @@ int witness_show_run(struct cli *cli, struct err *err)
     struct site site;
     char uuid[ID_TEXT_SIZE];
     json_owner json_t *answer = NULL;
-    int result = cli_load_site(cli, &site, err);
+    int result = cli_load_pair(cli, "a witness", &site, err);
     if (result < 0)
         return result;
     if (!site.has_witness)

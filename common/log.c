@@ -76,3 +76,23 @@ void log_write(enum log_level level, const char *format, ...)
                         NULL) < 0)
         write_to_stderr(level, sentence);
 }
+
+void log_write_fields(enum log_level level, const char *sentence, const char *const *fields, unsigned count)
+{
+    char message[LOG_SENTENCE_MAX], priority[16], identifier[64];
+    struct iovec parts[LOG_FIELDS_MAX + 3];
+
+    if (level < LOG_LEVEL_ERROR || level > settings.highest)
+        return;
+    snprintf(message, sizeof(message), "MESSAGE=%s", sentence);
+    snprintf(priority, sizeof(priority), "PRIORITY=%d", (int)level);
+    snprintf(identifier, sizeof(identifier), "SYSLOG_IDENTIFIER=%s", settings.daemon);
+    const char *const front[] = {message, priority, identifier};
+    for (unsigned i = 0; i < 3; i++)
+        parts[i] = (struct iovec){(void *)front[i], strlen(front[i])};
+    count = count < LOG_FIELDS_MAX ? count : LOG_FIELDS_MAX;
+    for (unsigned i = 0; i < count; i++)
+        parts[3 + i] = (struct iovec){(void *)fields[i], strlen(fields[i])};
+    if (!settings.to_journal || sd_journal_sendv(parts, (int)count + 3) < 0)
+        write_to_stderr(level, sentence);
+}

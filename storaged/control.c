@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include "common/check.h"
-#include "common/files.h"
 #include "storaged/control_private.h"
 
 /* ---- the engine's port: on the data thread ----------------------------------------------------------------------------- */
@@ -88,10 +87,25 @@ static void port_resync_changed(void *userdata, const struct engine_resync_state
     notice_post(userdata, notice);
 }
 
+static void port_disk_changed(void *userdata, const struct pool_disk_info *disk, bool gone)
+{
+    struct notice *notice = notice_new(NOTICE_DISK);
+    notice->disk.info = *disk;
+    notice->disk.gone = gone;
+    notice_post(userdata, notice);
+}
+
 void control_post_call(struct control *control, struct engine_call *call)
 {
     struct notice *notice = notice_new(NOTICE_CALL);
     notice->call = call;
+    notice_post(control, notice);
+}
+
+void control_post_work(struct control *control, struct work *work)
+{
+    struct notice *notice = notice_new(NOTICE_WORK);
+    notice->work = work;
     notice_post(control, notice);
 }
 
@@ -107,6 +121,7 @@ struct engine_port control_port(struct control *control)
         .meta_changed = port_meta_changed,
         .link_changed = port_link_changed,
         .resync_changed = port_resync_changed,
+        .disk_changed = port_disk_changed,
     };
 }
 
@@ -163,6 +178,8 @@ static void notice_handle(struct control *control, struct notice *notice)
         break;
     case NOTICE_RESYNC: publish_resync(control, &notice->resync); break;
     case NOTICE_CALL: pending_answer(control, notice->call); break;
+    case NOTICE_DISK: disk_tell(control, &notice->disk.info, notice->disk.gone); break;
+    case NOTICE_WORK: work_handle(control, notice->work); break;
     }
 }
 
@@ -230,6 +247,8 @@ static void drop_notices(struct control *control)
         struct notice *notice = list_entry(item, struct notice, link);
         if (notice->kind == NOTICE_CALL)
             pending_answer(control, notice->call);
+        else if (notice->kind == NOTICE_WORK)
+            work_handle(control, notice->work);
         free(notice);
     }
 }
@@ -242,41 +261,12 @@ void control_free(struct control *control)
         control_client_free(control->quorumd);
     if (control->server)
         control_server_free(control->server);
+    control->stopping = true;
+    if (control->work)
+        pthread_join(control->work->thread, NULL); /* its notice is the last that comes */
     drop_notices(control);
     sd_event_source_unref(control->wake);
     close(control->wake_fd);
     pthread_mutex_destroy(&control->lock);
     free(control);
-}
-
-/* ---- pool.json ------------------------------------------------------------------------------------------------------------------ */
-
-int control_load_pool_paths(const struct site *site, char ret_paths[POOL_DISKS_MAX][256], unsigned *ret_count, struct err *err)
-{
-    char path[160], *text = NULL;
-    size_t size;
-    *ret_count = 0;
-    snprintf(path, sizeof path, "%s/pool.json", site->state_folder);
-    if (access(path, F_OK) < 0 && errno == ENOENT)
-        return 0;
-    int error = files_read(path, 64 * 1024, &text, &size, err);
-    if (error < 0)
-        return error;
-    json_t *json = json_loadb(text, size, 0, NULL), *paths = json_object_get(json, "paths");
-    free(text);
-    size_t count = json_array_size(paths);
-    if (count == 0 || count > POOL_DISKS_MAX)
-        error = -EINVAL;
-    for (size_t i = 0; i < count && error == 0; i++) {
-        const char *disk = json_string_value(json_array_get(paths, i));
-        if (!disk || strlen(disk) >= sizeof ret_paths[0])
-            error = -EINVAL;
-        else
-            strcpy(ret_paths[i], disk);
-    }
-    json_decref(json);
-    if (error < 0)
-        return err_set(err, error, "invalid", "file '%s': it does not list the pool's disks; restore it, or list them as {\"paths\":[…]}", path);
-    *ret_count = (unsigned)count;
-    return 0;
 }

@@ -17,5 +17,10 @@ int control_start(struct control *control, struct engine *engine, struct err *er
 /* After the engine's thread has ended. */
 void control_free(struct control *control);
 
-/* The pool's paths as remembered in state_folder/pool.json; 0 with *ret_count 0 when there is none. */
-int control_load_pool_paths(const struct site *site, char ret_paths[POOL_DISKS_MAX][256], unsigned *ret_count, struct err *err);
+/* What state_folder/pool.json remembers; 0 with a count of 0 when there is no pool yet. */
+struct pool_places {
+    unsigned count, lost_count;
+    char paths[POOL_DISKS_MAX][256];
+    struct id lost[POOL_DISKS_MAX]; /* given up by a person, not yet struck from the pool */
+};
+int control_load_pool_places(const struct site *site, struct pool_places *ret, struct err *err);

@@ -88,7 +88,8 @@ static json_t *json_of_volume(const struct control *control, const struct engine
     json_object_set_new(json, "epoch", json_integer((json_int_t)group->state.epoch));
     json_object_set_new(json, "members", json_of_members(control, group->state.members));
     json_object_set_new(json, "state", json_string(state));
-    json_object_set_new(json, "behind_bytes", json_integer((json_int_t)group->behind_bytes));
+    json_object_set_new(json, "behind_bytes", json_integer(control->site->standalone ? 0 : (json_int_t)group->behind_bytes));
+    json_object_set_new(json, "lost_bytes", json_integer((json_int_t)volume->lost_bytes));
     return json;
 }
 
@@ -123,15 +124,42 @@ json_t *json_of_groups(struct control *control, struct engine_call *call)
     return json_pack("{s:o}", "groups", groups);
 }
 
+/* ---- disks ----------------------------------------------------------------------------------------------------------------- */
+
+json_t *json_of_disk(const struct pool_disk_info *disk, int64_t since_s)
+{
+    static const char *const states[] = {"ok", "draining", "failed", "missing"};
+    json_t *json = json_pack("{s:o, s:s, s:s, s:I, s:I, s:I}", "id", json_of_id(&disk->id), "path", disk->path, "state", states[disk->state],
+                             "total_bytes", (json_int_t)disk->total_bytes, "used_bytes", (json_int_t)disk->used_bytes, "drain_left_bytes",
+                             (json_int_t)disk->drain_left_bytes);
+    json_object_set_new(json, "journal_bytes", json_integer((json_int_t)disk->journal_bytes));
+    json_object_set_new(json, "journal_used_bytes", json_integer((json_int_t)disk->journal_used_bytes));
+    json_object_set_new(json, "read_errors", json_integer((json_int_t)disk->read_errors));
+    json_object_set_new(json, "write_errors", json_integer((json_int_t)disk->write_errors));
+    json_object_set_new(json, "checksum_errors", json_integer((json_int_t)disk->checksum_errors));
+    json_object_set_new(json, "since", since_s ? json_integer(since_s) : json_null());
+    return json;
+}
+
+static json_t *disks_of(const struct engine_snapshot *snapshot)
+{
+    json_t *disks = json_array();
+    for (unsigned i = 0; i < snapshot->disk_count; i++)
+        json_array_append_new(disks, json_of_disk(&snapshot->disks[i], snapshot->disk_since_s[i]));
+    return disks;
+}
+
+json_t *json_of_disks(struct control *control, struct engine_call *call)
+{
+    return json_pack("{s:o}", "disks", disks_of(call->snapshot));
+}
+
 /* ---- pool and status ----------------------------------------------------------------------------------------------------------- */
 
 json_t *json_of_pool(struct control *control, struct engine_call *call)
 {
     const struct engine_snapshot *snapshot = call->snapshot;
     const struct pool_stats *pool = &snapshot->pool;
-    json_t *disks = json_array();
-    for (unsigned i = 0; i < pool->disk_count && i < POOL_DISKS_MAX; i++)
-        json_array_append_new(disks, json_string(snapshot->disks[i]));
     json_t *json = json_pack("{s:o, s:I, s:I, s:I, s:I, s:I}", "pool", json_of_id(&pool->id), "total_bytes", (json_int_t)pool->total_bytes,
                              "reserved_bytes", (json_int_t)pool->reserved_bytes, "used_bytes", (json_int_t)pool->used_bytes,
                              "journal_bytes", (json_int_t)pool->journal_bytes, "journal_used_bytes", (json_int_t)pool->journal_used_bytes);
@@ -139,7 +167,7 @@ json_t *json_of_pool(struct control *control, struct engine_call *call)
     json_object_set_new(json, "journal_records", json_integer((json_int_t)pool->journal_records));
     json_object_set_new(json, "checkpoints", json_integer((json_int_t)pool->checkpoints));
     json_object_set_new(json, "failure", snapshot->pool_failure ? json_string(strerror(-snapshot->pool_failure)) : json_null());
-    json_object_set_new(json, "disks", disks);
+    json_object_set_new(json, "disks", disks_of(snapshot));
     return json;
 }
 

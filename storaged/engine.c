@@ -273,7 +273,9 @@ static void tick(struct ring_timer *timer)
         session_commit_tick(group);
         group_expire_held(group, now_ms);
     }
+    group_state_tick(engine);
     volumes_tick(engine, now_ms);
+    disks_tick(engine, now_ms);
     engine_check_drained(engine);
 }
 
@@ -371,7 +373,9 @@ int engine_new(const struct engine_options *options, struct engine **ret, struct
     list_init(&engine->free_operations);
     list_init(&engine->free_receipts);
     list_init(&engine->starved);
+    list_init(&engine->state_swaps);
     list_init(&engine->peer_calls);
+    list_init(&engine->removals);
     err_set(&engine->pool_error, -ENOENT, "no_pool", "this node has no pool; make one with 'hcictl pool create'");
     int error = ring_new(RING_ENTRIES, &engine->ring);
     if (error == 0)
@@ -436,13 +440,14 @@ int engine_open_pool(struct engine *engine, const char *const *paths, unsigned p
 {
     if (engine->pool)
         return err_set(err, -EEXIST, "exists", "this node has a pool already; 'hcictl pool show' tells which");
-    int error = pool_open(engine->ring, paths, path_count, &engine->pool, &engine->pool_error);
+    int error = pool_open_without(engine->ring, paths, path_count, engine->lost_disks, engine->lost_count, &engine->pool, &engine->pool_error);
     if (error < 0) {
         engine->pool = NULL;
         if (err)
             *err = engine->pool_error;
         return error;
     }
+    disks_opened(engine);
     pool_group_each(engine->pool, group_found, engine);
     list_for_each(item, &engine->groups) {
         struct group *group = list_entry(item, struct group, link);

@@ -66,6 +66,7 @@ struct engine_port {
     void (*meta_changed)(void *userdata, const struct id *group, const char *name, uint64_t version);
     void (*link_changed)(void *userdata, bool connected);
     void (*resync_changed)(void *userdata, const struct engine_resync_state *state);
+    void (*disk_changed)(void *userdata, const struct pool_disk_info *disk, bool gone); /* gone: out of the pool; its path is "" when another disk is there now. May be NULL */
 };
 
 /* ---- what quorumd says ----------------------------------------------------------------------------------------------- */
@@ -97,7 +98,7 @@ void engine_post(struct engine *engine, const struct engine_input *input);
 struct engine_volume_info {
     struct id id;
     char name[GROUP_NAME_SIZE];
-    uint64_t size_bytes, used_bytes;
+    uint64_t size_bytes, used_bytes, lost_bytes;
 };
 
 struct engine_group_info {
@@ -115,7 +116,9 @@ struct engine_snapshot {
     bool has_pool, link_up, lease_valid, peer_suspect;
     struct err pool_error; /* why there is no pool */
     struct pool_stats pool;
-    char disks[POOL_DISKS_MAX][256];
+    unsigned disk_count;
+    struct pool_disk_info disks[POOL_DISKS_MAX];
+    int64_t disk_since_s[POOL_DISKS_MAX]; /* when its state was seen to change, seconds since 1970; 0: before this start */
     int pool_failure;
     struct mirror_link_stats link;
     struct iscsi_target_stats target;
@@ -123,26 +126,42 @@ struct engine_snapshot {
     struct engine_group_info groups[POOL_GROUPS_MAX];
 };
 
+#define ENGINE_SESSIONS_MAX 64u /* told of one target */
+struct engine_session_info {
+    char initiator[224], address[64];
+};
+
 struct engine_call {
     enum {
-        ENGINE_POOL_OPEN,     /* paths */
+        ENGINE_POOL_OPEN,     /* paths, lost_disks */
         ENGINE_SNAPSHOT,      /* → snapshot */
         ENGINE_VOLUME_CREATE, /* name, group_name ("": its own), size_bytes → group, volume */
         ENGINE_VOLUME_DELETE, /* name */
         ENGINE_META_GET,      /* group_name (name or id) → group, metadata */
         ENGINE_META_SWAP,     /* group_name, changes → version; -ESTALE with metadata: the current entries */
+        ENGINE_VOLUME_GROW,   /* name, size_bytes → group, volume; on both nodes */
+        ENGINE_TARGET,        /* name of a volume → group, group_name, volume, metadata, sessions */
+        ENGINE_DISK_ADD,      /* prepared (taken, also on failure) */
+        ENGINE_DISK_REMOVE,   /* disk_name (id or path), lost → disk; done when draining has begun, or it is out already */
     } kind;
     char name[GROUP_NAME_SIZE], group_name[GROUP_NAME_SIZE];
     uint64_t size_bytes;
     unsigned path_count;
     const char *const *paths; /* borrowed until done */
+    unsigned lost_count;
+    struct id lost_disks[POOL_DISKS_MAX];
+    struct pool_disk_prepared *prepared;
+    char disk_name[256];
+    bool lost;
     struct metadata_changes changes;
 
     int result; /* 0, or a negative errno with err */
     struct err err;
-    struct id group, volume;
+    struct id group, volume, disk;
     uint64_t version;
     struct metadata metadata;
+    struct engine_session_info *sessions; /* the caller's, ENGINE_SESSIONS_MAX of them; filled */
+    unsigned session_count;
     struct engine_snapshot *snapshot; /* the caller's; filled */
 
     void (*done)(struct engine_call *call); /* on the data thread, exactly once */
@@ -166,6 +185,8 @@ struct engine_options {
 };
 
 int engine_new(const struct engine_options *options, struct engine **ret, struct err *err);
+/* The disks that the next opening of the pool shall do without: a person gave them up. Before engine_run. */
+void engine_give_up_disks(struct engine *engine, const struct id *lost, unsigned count);
 /* Blocking; before engine_run (later: ENGINE_POOL_OPEN). The reason of a failure is kept for status. */
 int engine_open_pool(struct engine *engine, const char *const *paths, unsigned path_count, struct err *err);
 /* Runs the data thread's loop until engine_stop; then everything is drained and the pool has a checkpoint. */

@@ -42,8 +42,7 @@ void engine_snapshot_fill(struct engine *engine, struct engine_snapshot *ret)
         return;
     pool_get_stats(engine->pool, &ret->pool);
     ret->pool_failure = pool_failure(engine->pool);
-    for (unsigned i = 0; i < ret->pool.disk_count && i < POOL_DISKS_MAX; i++)
-        snprintf(ret->disks[i], sizeof ret->disks[i], "%s", pool_disk_path(engine->pool, i));
+    disks_snapshot(engine, ret);
     list_for_each(item, &engine->groups) {
         struct group *group = list_entry(item, struct group, link);
         if (!group->dying && group->founded && ret->group_count < POOL_GROUPS_MAX)
@@ -142,6 +141,42 @@ static void meta_call(struct engine *engine, struct engine_call *call)
         call_done(call);
 }
 
+/* ---- targets ----------------------------------------------------------------------------------------------------------------- */
+
+static void list_sessions(const struct group_volume *volume, struct engine_call *call)
+{
+    list_for_each(item, &volume->lun.nexuses) {
+        const struct lun_nexus *nexus = list_entry(item, struct lun_nexus, link);
+        if (nexus->dropped || call->session_count == ENGINE_SESSIONS_MAX)
+            continue;
+        struct engine_session_info *session = &call->sessions[call->session_count++];
+        snprintf(session->initiator, sizeof session->initiator, "%s", nexus->initiator);
+        snprintf(session->address, sizeof session->address, "%s", nexus->address);
+    }
+}
+
+static void target_call(struct engine *engine, struct engine_call *call)
+{
+    struct group_volume *volume = engine->pool ? engine_find_volume(engine, call->name) : NULL;
+    if (!engine->pool) {
+        call_fail(call, -ENODEV, engine->pool_error.code, "%s", engine->pool_error.text);
+        return;
+    }
+    if (!volume || volume->group->dying || !volume->group->founded) {
+        call_fail(call, -ENOENT, "not_found", "target '%s': there is no volume of that name; 'hcictl volume list' shows all", call->name);
+        return;
+    }
+    call->group = volume->group->id;
+    call->volume = volume->id;
+    memcpy(call->group_name, volume->group->name, sizeof call->group_name);
+    list_sessions(volume, call);
+    int error = metadata_copy(&volume->group->metadata, &call->metadata);
+    if (error < 0)
+        call_fail(call, error, "memory", "target '%s': no memory for its settings", call->name);
+    else
+        call_done(call);
+}
+
 /* ---- all --------------------------------------------------------------------------------------------------------------------- */
 
 void calls_run(struct engine *engine, struct engine_call *call)
@@ -152,11 +187,16 @@ void calls_run(struct engine *engine, struct engine_call *call)
         call_done(call);
         break;
     case ENGINE_POOL_OPEN:
+        engine_give_up_disks(engine, call->lost_disks, call->lost_count);
         call->result = engine_open_pool(engine, call->paths, call->path_count, &call->err);
         call->done(call);
         break;
     case ENGINE_VOLUME_CREATE: volumes_create(engine, call); break;
     case ENGINE_VOLUME_DELETE: volumes_delete(engine, call); break;
+    case ENGINE_VOLUME_GROW: grow_call(engine, call); break;
+    case ENGINE_DISK_ADD: disks_add(engine, call); break;
+    case ENGINE_DISK_REMOVE: disks_remove(engine, call); break;
+    case ENGINE_TARGET: target_call(engine, call); break;
     case ENGINE_META_GET:
     case ENGINE_META_SWAP: meta_call(engine, call); break;
     }

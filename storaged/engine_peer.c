@@ -195,6 +195,7 @@ static const char *borrowing(struct engine *engine, const struct mirror_message 
     case MIRROR_DONE: on_done(engine, message, data); return NULL;
     case MIRROR_CREATE: volumes_peer_create(engine, message); return NULL;
     case MIRROR_REMOVE: volumes_peer_remove(engine, message); return NULL;
+    case MIRROR_GROW: grow_peer(engine, message); return NULL;
     case MIRROR_AUTHORITY:
         group = engine_find_group(engine, &message->group);
         if (group) /* else it was deleted a moment ago */

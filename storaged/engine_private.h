@@ -52,6 +52,15 @@ struct engine {
     struct engine_call *creating; /* one volume at a time */
     struct group *creating_group;
     struct group_volume *creating_volume;
+    struct engine_call *growing; /* one at a time, too */
+    unsigned disk_count; /* as last told: engine_disks.c */
+    struct pool_disk_info disks[POOL_DISKS_MAX];
+    int64_t disk_since_s[POOL_DISKS_MAX];
+    struct list removals; /* of disks */
+    uint64_t disks_checked_ms;
+    struct id lost_disks[POOL_DISKS_MAX]; /* for the next pool_open */
+    unsigned lost_count;
+    struct list state_swaps; /* group_state.c: of volumes' texts, waiting for somebody to serve their group */
     bool stopping, stopped_cleanly;
     struct ring_mail stop_mail;
     struct ring_timer stop_timer;
@@ -84,6 +93,17 @@ void volumes_tick(struct engine *engine, uint64_t now_ms);
 void volumes_peer_create(struct engine *engine, const struct mirror_message *message);
 void volumes_peer_remove(struct engine *engine, const struct mirror_message *message);
 void volumes_delete_group(struct group *group, const char *why);
+bool volume_name_is_text(const char *name);
+const char *volume_explain(const struct engine *engine, int result); /* why the other node did not */
+/* ---- engine_grow.c ---- */
+void grow_call(struct engine *engine, struct engine_call *call);
+void grow_peer(struct engine *engine, const struct mirror_message *message); /* the other node's GROW */
+/* ---- engine_disks.c ---- */
+void disks_opened(struct engine *engine);
+void disks_add(struct engine *engine, struct engine_call *call);
+void disks_remove(struct engine *engine, struct engine_call *call);
+void disks_tick(struct engine *engine, uint64_t now_ms);
+void disks_snapshot(struct engine *engine, struct engine_snapshot *ret);
 /* ---- engine_calls.c ---- */
 void calls_run(struct engine *engine, struct engine_call *call);
 void call_fail(struct engine_call *call, int result, const char *code, const char *format, ...) __attribute__((format(printf, 4, 5)));

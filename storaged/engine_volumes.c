@@ -88,7 +88,7 @@ static struct authority_record founding_record(const struct engine *engine, uint
 
 /* ---- the other node's CREATE ------------------------------------------------------------------------------------------------------- */
 
-static const char *explain(const struct engine *engine, int result)
+const char *volume_explain(const struct engine *engine, int result)
 {
     switch (result) {
     case -EEXIST: return "the name is taken there";
@@ -215,7 +215,7 @@ static void peer_created(struct engine *engine, void *userdata, int result, uint
             group_free(group);
         create_over(engine);
         call_fail(call, result ? result : -ENOMEM, result == -ENOSPC ? "no_space" : result == -EEXIST ? "exists" : "peer_away",
-                  "volume '%s': cannot be made on node %s: %s", call->name, site_peer(engine->site)->name, explain(engine, result));
+                  "volume '%s': cannot be made on node %s: %s", call->name, site_peer(engine->site)->name, volume_explain(engine, result));
         return;
     }
     *making = (struct making){.engine = engine, .group = group, .volume = engine->creating_volume, .is_new = is_new, .done = here_made};
@@ -418,7 +418,7 @@ static void removed_volume(void *userdata, int result)
 static int remove_here(struct group_volume *volume, const char *why, struct engine_call *call, uint64_t tag)
 {
     struct group *group = volume->group;
-    if (is_in_use(volume) || group->delete_busy || group->dying)
+    if (is_in_use(volume) || group->delete_busy || group->dying || volume->growing)
         return -EBUSY;
     if (group_volume_count(group) == 1) {
         group->delete_call = call;
@@ -434,6 +434,7 @@ static int remove_here(struct group_volume *volume, const char *why, struct engi
     *removing = (struct removing){.engine = group->engine, .group = group, .call = call, .tag = tag};
     struct pool_volume *stored = volume->stored;
     unexport(volume);
+    group_state_forget(group, volume->name);
     group_remove_volume(volume);
     group->delete_busy = true;
     if (stored)
@@ -458,7 +459,7 @@ static void peer_removed(struct engine *engine, void *userdata, int result, uint
     struct group_volume *volume = engine_find_volume(engine, call->name);
     if (result < 0) {
         call_fail(call, result, result == -EBUSY ? "in_use" : "peer_away", "volume '%s': node %s did not delete it: %s", call->name,
-                  site_peer(engine->site)->name, explain(engine, result));
+                  site_peer(engine->site)->name, volume_explain(engine, result));
         return;
     }
     result = volume ? remove_here(volume, "it was asked for", call, 0) : -ENOENT;
@@ -476,8 +477,8 @@ void volumes_delete(struct engine *engine, struct engine_call *call)
         call_fail(call, -ENOENT, "not_found", "volume '%s': there is none of that name; 'hcictl volume list' shows all", call->name);
     else if (is_in_use(volume))
         call_fail(call, -EBUSY, "in_use", "volume '%s': initiators are connected; stop the guest that uses it first", call->name);
-    else if (volume == engine->creating_volume || volume->group->resync.active)
-        call_fail(call, -EBUSY, "busy", "volume '%s': it is being created or resynced; try again when that is over", call->name);
+    else if (volume == engine->creating_volume || volume->growing || volume->group->resync.active)
+        call_fail(call, -EBUSY, "busy", "volume '%s': it is being created, grown or resynced; try again when that is over", call->name);
     else if (engine->site->standalone)
         peer_removed(engine, call, 0, 0, NULL, 0);
     else if (!engine->link_up)

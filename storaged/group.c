@@ -56,6 +56,10 @@ static void tell_changes(struct group *group)
     }
     if (!changed)
         return;
+    if (told->role != AUTHORITY_ROLE_COUNT && told->serving != state.serving) /* ALUA: lun->is_optimized */
+        for (unsigned i = 0; i < GROUP_VOLUMES_MAX; i++)
+            if (group->volumes[i].exported)
+                lun_tell(&group->volumes[i].lun, LUN_ROLE_CHANGED);
     group->told = state;
     engine->options.port.group_changed(engine->options.port.userdata, &state);
     engine_roles_changed(engine);
@@ -77,6 +81,7 @@ void group_fill_info(struct group *group, struct engine_group_info *ret)
         memcpy(info->name, volume->name, sizeof info->name);
         info->size_bytes = volume->size_bytes;
         info->used_bytes = volume->stored ? pool_volume_used_bytes(volume->stored) : 0;
+        info->lost_bytes = volume->stored ? pool_volume_lost_blocks(volume->stored) * POOL_BLOCK_SIZE : 0;
     }
     ret->resync_active = group->resync.active && !group->resync.reconciling;
     ret->resync_copied = group->resync.copied_blocks * LUN_BLOCK_SIZE;

@@ -26,6 +26,7 @@
 #define ENGINE_CALLS_MAX 32u       /* questions to the other node */
 #define RESYNC_RUNS 8u
 #define RESYNC_PIECES 8u
+#define GROUP_SECTORS_PER_BLOCK (LUN_BLOCK_SIZE / LUN_SECTOR_SIZE)
 #define RESYNC_HOLD_BLOCKS 256u    /* so few left: hold new writes and finish */
 
 struct group;
@@ -40,6 +41,7 @@ struct group_volume {
     struct lun lun;
     bool exported;
     bool used;
+    bool growing; /* engine_grow.c is at it: not to be deleted */
 };
 
 /* A place in the session's stream that is not yet durable on both (R2). */
@@ -79,7 +81,7 @@ struct operation {
 
     struct range_lock_entry lock;
     struct iobuf_waiter waiter;
-    uint8_t *bounce;      /* whole blocks of a request that is not aligned to them */
+    uint8_t *bounce;      /* whole blocks: of a request that is not aligned to them, or that depends on what is there */
     uint64_t step_block;  /* what is being done now */
     uint32_t step_count;
     unsigned step_phase;
@@ -91,6 +93,10 @@ struct operation {
     struct flight flight;
     enum lun_status status;
     uint64_t bad_sector;
+    uint32_t miscompare_offset;
+    bool tried; /* COMPARE_WRITE: what it writes may be there already, from before it was held again */
+    bool mapped;
+    uint64_t run_sectors;
     struct ring_mail mail;
 };
 
@@ -161,6 +167,8 @@ struct swap {
     uint64_t tag; /* of the other node's question */
 };
 
+#define GROUP_INITIATORS_MAX 64u /* names of an access list */
+
 struct group {
     struct engine *engine;
     struct list link;
@@ -229,9 +237,12 @@ struct group {
     uint64_t told_meta_version;
 
     /* admission, from the metadata */
-    bool has_owner, has_chap;
+    bool has_owner, has_chap, has_acl, acl_is_broken;
     char admitted[224]; /* the only initiator name, when has_owner; "": nobody */
     char chap_user[64], chap_secret[64];
+    char mutual_user[64], mutual_secret[64]; /* both empty: the target does not prove itself */
+    unsigned acl_count;
+    char acl[GROUP_INITIATORS_MAX][224]; /* who may log in, when has_acl and not has_owner */
 };
 
 /* ---- group.c ---- */
@@ -270,9 +281,13 @@ void operation_begin(struct operation *operation); /* run, forward or hold it */
 void operation_hold(struct operation *operation);
 void operation_settle(struct operation *operation, enum lun_status status);
 void operation_finish(struct operation *operation, enum lun_status status); /* answers and frees */
-const char *operation_fetched(struct engine *engine, const struct mirror_message *message, uint8_t *data);
 bool group_may_complete(struct group *group);
 void group_flight_changed(struct group *group);
+
+/* ---- group_step.c: what an operation does to the copies, under its lock; ends with operation_settle or _hold ---- */
+void step_begin(struct operation *operation);
+void step_map(struct operation *operation);
+const char *operation_fetched(struct engine *engine, const struct mirror_message *message, uint8_t *data);
 
 /* ---- group_session.c ---- */
 void session_begin(struct group *group, const struct authority_action *action);
@@ -317,6 +332,13 @@ void meta_send_whole(struct group *group);
 const char *meta_received(struct group *group, const struct mirror_message *message, uint8_t *data);
 void meta_adopt(struct group *group);
 bool meta_is_idle(const struct group *group);
+/* ---- group_state.c: a volume's own entries of the metadata ---- */
+const char *group_state_get(struct lun *lun, const char *key);
+void group_state_swap(struct lun *lun, const char *key, const char *expected, const char *value,
+                      void (*done)(void *userdata, int result), void *userdata);
+void group_state_tick(struct engine *engine);
+void group_state_changed(struct group *group); /* tells the initiators */
+void group_state_forget(struct group *group, const char *volume);
 /* ---- group_admit.c ---- */
 void admission_update(struct group *group);
 int admission_check(struct lun *lun, const char *initiator, struct lun_admission *ret);

@@ -11,8 +11,8 @@
 
 static uint64_t bytes_of(const struct operation *operation)
 {
-    bool moves_data = operation->opcode == LUN_READ || operation->opcode == LUN_WRITE;
-    return moves_data ? (uint64_t)operation->sectors * LUN_SECTOR_SIZE : 0;
+    uint64_t in = operation->opcode == LUN_READ ? (uint64_t)operation->sectors * LUN_SECTOR_SIZE : 0;
+    return in + lun_bytes_out(operation->opcode, operation->sectors);
 }
 
 static bool has_room(const struct engine *engine, const struct operation *operation)
@@ -51,7 +51,8 @@ void forward_send(struct operation *operation)
     message.opcode = (uint8_t)operation->opcode;
     message.sector = operation->sector;
     message.sectors = operation->sectors;
-    message.data_size = operation->opcode == LUN_WRITE ? operation->sectors * LUN_SECTOR_SIZE : 0;
+    message.tried = operation->tried;
+    message.data_size = lun_bytes_out(operation->opcode, operation->sectors);
     list_remove(&operation->link);
     list_append(&group->forwarded, &operation->link);
     operation->state = OPERATION_FORWARDED;
@@ -122,6 +123,9 @@ const char *forward_answered(struct engine *engine, const struct mirror_message 
             if (with_data)
                 memcpy(operation->data, data, message->data_size);
             operation->bad_sector = message->sector;
+            operation->miscompare_offset = message->offset;
+            operation->mapped = message->mapped;
+            operation->run_sectors = message->run_sectors < operation->sectors ? message->run_sectors : operation->sectors;
             struct lun_nexus *nexus = operation->request->nexus;
             if (message->status == LUN_DROPPED && !nexus->dropped)
                 nexus->close(nexus, "the other node could not carry a request out");
@@ -140,7 +144,7 @@ static void free_answered(struct operation *operation)
 {
     struct engine *engine = operation->group->engine;
     if (operation->data)
-        iobuf_put(operation->opcode == LUN_WRITE ? engine->receive : engine->work, operation->data);
+        iobuf_put(lun_bytes_out(operation->opcode, 1) ? engine->receive : engine->work, operation->data);
     operation->data = NULL;
     operation_free(operation);
 }
@@ -166,6 +170,9 @@ void forward_answer(struct operation *operation, enum lun_status status)
         .tag = operation->peer_tag,
         .status = (uint8_t)status,
         .sector = operation->bad_sector,
+        .offset = operation->miscompare_offset,
+        .mapped = operation->mapped,
+        .run_sectors = operation->run_sectors,
     };
     if (status == LUN_OK && operation->opcode == LUN_READ)
         message.data_size = operation->sectors * LUN_SECTOR_SIZE;
@@ -200,6 +207,7 @@ static const char *accept(struct group *group, const struct mirror_message *mess
     operation->opcode = (enum lun_opcode)message->opcode;
     operation->sector = message->sector;
     operation->sectors = message->sectors;
+    operation->tried = message->tried;
     operation->data = data;
     operation_begin(operation);
     return NULL;

@@ -148,6 +148,8 @@ void group_init_lun(struct group_volume *volume)
         .drop = nexus_dropped,
         .admit = admission_check,
         .is_optimized = is_optimized,
+        .state = group_state_get,
+        .state_swap = group_state_swap,
     };
     memcpy(lun->name, volume->name, sizeof lun->name);
     list_init(&lun->nexuses);

@@ -22,6 +22,7 @@ void meta_adopt(struct group *group)
     group->next_metadata = (struct metadata){0};
     group->has_next = false;
     admission_update(group);
+    group_state_changed(group);
     struct engine_port *port = &group->engine->options.port;
     port->meta_changed(port->userdata, &group->id, group->name, group->metadata.version);
 }

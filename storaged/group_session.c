@@ -122,7 +122,8 @@ void session_mark_everything(struct group *group)
     log_notice("group '%s': the two copies' histories do not explain each other; every block will be compared", group->name);
     for (unsigned i = 0; i < GROUP_VOLUMES_MAX; i++)
         if (group->volumes[i].used && group->volumes[i].stored)
-            mark(group, &group->volumes[i], 0, pool_volume_blocks(group->volumes[i].stored));
+            /* The size that both records have: room for more may be on one side only. */
+            mark(group, &group->volumes[i], 0, group->volumes[i].size_bytes / LUN_BLOCK_SIZE);
 }
 
 void session_begin(struct group *group, const struct authority_action *action)

@@ -1,5 +1,5 @@
-/* ABORT TASK, ABORT and CLEAR TASK SET, LOGICAL UNIT RESET and TARGET WARM RESET. They are answered when every affected
- * command is drained, so that nothing of before can change the disk after (iscsi.md, ghost writes). */
+/* ABORT TASK, ABORT and CLEAR TASK SET, LOGICAL UNIT RESET, TARGET WARM and COLD RESET. They are answered when every
+ * affected command is drained, so that nothing of before can change the disk after (iscsi.md, ghost writes). */
 #include "storaged/iscsi_abort.h"
 
 #include "common/bytes.h"
@@ -14,7 +14,7 @@ enum response { COMPLETE = 0, TASK_UNKNOWN = 1, LUN_UNKNOWN = 2, REASSIGN_UNSUPP
 static void answer(struct iscsi_task *task)
 {
     struct iscsi_connection *connection = task->session->connection;
-    if (!connection || connection->state == ISCSI_CONNECTION_CLOSED || task->send.queued)
+    if (!connection || connection->state == ISCSI_CONNECTION_CLOSED || task->send.queued || task->session->logging_out)
         return; /* the session's end releases it */
     iscsi_pdu_begin(task->send.header, ISCSI_TASK_RESPONSE, ISCSI_FINAL, task->task_tag);
     task->send.header[2] = task->response;
@@ -41,11 +41,15 @@ void iscsi_abort_forget(struct iscsi_task *aborter)
     aborter->aborting = 0;
 }
 
-static void abort_one(struct iscsi_task *task, uint32_t referenced)
+/* RFC 7143 §11.6.1: a task that was answered already is unknown; one that is still to come counts as received, and is
+ * ignored when it comes. */
+static void abort_one(struct iscsi_task *task, const struct iscsi_pdu *pdu)
 {
+    uint32_t referenced = pdu->transfer_tag, command_sn = be32_at(pdu->bhs + 32); /* header bytes 20–23 and 32–35 */
     struct iscsi_task *victim = iscsi_task_find(task->session, referenced);
+    bool is_before = (int32_t)(pdu->command_sn - command_sn) > 0;
     if (!victim || victim == task)
-        task->response = TASK_UNKNOWN; /* answered already, RFC 7143 §11.6.1 */
+        task->response = is_before && iscsi_session_abort_ahead(task->session, command_sn) ? COMPLETE : TASK_UNKNOWN;
     else
         iscsi_task_abort(victim, task);
 }
@@ -74,17 +78,33 @@ static void abort_everyone(struct iscsi_task *task, bool reset)
         if (session->lun != own->lun)
             continue;
         unsigned count = abort_session(task, session);
-        if (reset)
-            scsi_attention_raise(&session->scsi, SCSI_ATTENTION_RESET);
-        else if (count && session != own) /* SAM-5 §5.6, TAS 0 */
+        if (count && session != own && !reset) /* SAM-5 §5.6, TAS 0 */
             scsi_attention_raise(&session->scsi, SCSI_ATTENTION_COMMANDS_CLEARED);
     }
+}
+
+/* SAM-5 §6.3.3, §6.3.6. */
+static void reset_unit(struct iscsi_task *task, enum scsi_attention attention)
+{
+    abort_everyone(task, true);
+    if (task->session->lun)
+        scsi_unit_reset(&task->session->scsi, attention);
 }
 
 static bool lun_is_known(const struct iscsi_pdu *pdu)
 {
     uint64_t number = be64_at(pdu->bhs + 8);
     return number == 0 || number == UINT64_C(0x4000) << 48;
+}
+
+/* RFC 7143 §11.5.1: a cold reset ends the sessions, too. A target here is its one logical unit. */
+void iscsi_abort_close_all(struct iscsi_task *task)
+{
+    list_for_each(item, &task->session->target->sessions) {
+        struct iscsi_session *session = list_entry(item, struct iscsi_session, link);
+        if (session->lun == task->session->lun && session->connection)
+            iscsi_connection_close(session->connection, "an initiator reset the target");
+    }
 }
 
 int iscsi_abort_begin(struct iscsi_session *session, const struct iscsi_pdu *pdu)
@@ -103,15 +123,16 @@ int iscsi_abort_end(struct iscsi_session *session, const struct iscsi_pdu *pdu)
     if (has_lun && !lun_is_known(pdu))
         task->response = LUN_UNKNOWN;
     else if (function == ABORT_TASK)
-        abort_one(task, pdu->transfer_tag); /* header bytes 20–23: the referenced task's tag */
+        abort_one(task, pdu);
     else if (function == ABORT_TASK_SET)
         abort_session(task, session);
     else if (function == CLEAR_TASK_SET)
         abort_everyone(task, false);
-    else if (function == LOGICAL_UNIT_RESET || function == TARGET_WARM_RESET)
-        abort_everyone(task, true);
+    else if (function == LOGICAL_UNIT_RESET || function == TARGET_WARM_RESET || function == TARGET_COLD_RESET)
+        reset_unit(task, function == LOGICAL_UNIT_RESET ? SCSI_ATTENTION_RESET : SCSI_ATTENTION_TARGET_RESET);
     else
         task->response = function == TASK_REASSIGN ? REASSIGN_UNSUPPORTED : UNSUPPORTED;
+    task->closes_all = function == TARGET_COLD_RESET;
     if (task->aborting == 0 && task->state == ISCSI_TASK_DRAINING)
         answer(task);
     return 0;

@@ -6,37 +6,48 @@
 
 #include "common/bytes.h"
 #include "common/check.h"
+#include "storaged/iscsi_abort.h"
 #include "storaged/iscsi_session.h"
+#include "storaged/iscsi_stall.h"
 #include "storaged/iscsi_target_internal.h"
 
 static void send_r2t(struct iscsi_task *task)
 {
     struct iscsi_session *session = task->session;
-    uint32_t left = task->wanted - task->received, most = session->connection->parameters.burst_max;
+    uint32_t left = task->wanted - task->asked, most = session->connection->parameters.burst_max;
     uint32_t size = left < most ? left : most;
+    struct iscsi_r2t *r2t = &task->r2ts[task->r2t_count++];
     uint8_t *header = task->send.header;
 
     if (++session->last_transfer_tag == ISCSI_TAG_NONE)
         session->last_transfer_tag = 0;
-    task->transfer_tag = session->last_transfer_tag;
-    task->burst_end = task->received + size;
-    task->data_sn = 0;
+    *r2t = (struct iscsi_r2t){.transfer_tag = session->last_transfer_tag, .end = task->asked + size};
     iscsi_pdu_begin(header, ISCSI_R2T, ISCSI_FINAL, task->task_tag);
     put_be64(header + 8, task->command.lun_number);
-    put_be32(header + 20, task->transfer_tag);
+    put_be32(header + 20, r2t->transfer_tag);
     iscsi_session_stamp(session, header, false);
     put_be32(header + 36, task->r2t_sn++);
-    put_be32(header + 40, task->received);
+    put_be32(header + 40, task->asked);
     put_be32(header + 44, size);
+    task->asked = r2t->end;
     task->send.data = NULL;
     task->send.data_size = 0;
     iscsi_connection_send(session->connection, &task->send);
 }
 
+/* As many bursts at once as were agreed on; each R2T is queued when the one before is in the socket. */
+static void ask_for_data(struct iscsi_task *task)
+{
+    if (task->received > task->asked)
+        task->asked = task->received; /* it began with data that came unasked */
+    if (task->asked < task->wanted && !task->send.queued && task->r2t_count < task->session->connection->parameters.r2t_max)
+        send_r2t(task);
+}
+
 static void finish(struct iscsi_task *task)
 {
     struct iscsi_session *session = task->session;
-    if (!session->connection || task->aborted) {
+    if (!session->connection || task->aborted || session->logging_out) {
         iscsi_task_release(task);
         return;
     }
@@ -89,9 +100,14 @@ static bool memory_came(struct iscsi_memory_claim *claim)
 static void task_sent(struct iscsi_send *send)
 {
     struct iscsi_task *task = list_entry(send, struct iscsi_task, send);
-    if (task->opcode == ISCSI_LOGOUT_REQUEST)
+    if (task->opcode == ISCSI_LOGOUT_REQUEST && task->session->logging_out)
         iscsi_connection_close(task->session->connection, "the initiator logged out");
-    iscsi_command_sent(task);
+    if (task->closes_all)
+        iscsi_abort_close_all(task);
+    if (task->state == ISCSI_TASK_RECEIVING && !task->aborted)
+        ask_for_data(task); /* it was an R2T */
+    else
+        iscsi_command_sent(task);
 }
 
 void iscsi_command_init_task(struct iscsi_task *task)
@@ -102,6 +118,13 @@ void iscsi_command_init_task(struct iscsi_task *task)
     list_init(&task->claim.link);
 }
 
+static void wait_for_memory(struct iscsi_task *task)
+{
+    struct iscsi_target *target = task->session->target;
+    iscsi_memory_wait(&target->memory, &task->session->memory, &task->claim);
+    iscsi_stall_watch(target);
+}
+
 void iscsi_command_advance(struct iscsi_task *task)
 {
     struct iscsi_session *session = task->session;
@@ -109,12 +132,13 @@ void iscsi_command_advance(struct iscsi_task *task)
     if (session->connection->state == ISCSI_CONNECTION_CLOSED || task->unsolicited)
         return; /* the session is about to end; or data is on its way without being asked for */
     if (task->planned_end) {
-        finish(task);
+        if (task->r2t_count == 0) /* else more is on its way that was asked for */
+            finish(task);
     } else if (task->command.buffer_size && !task->memory && !iscsi_task_get_memory(task, task->command.buffer_size)) {
         iscsi_task_move(task, ISCSI_TASK_WAITING);
-        iscsi_memory_wait(&session->target->memory, &task->claim);
+        wait_for_memory(task);
     } else if (task->received < task->wanted) {
-        send_r2t(task);
+        ask_for_data(task);
     } else {
         execute(task);
     }
@@ -145,10 +169,12 @@ static int need_memory_now(struct iscsi_task *task)
     if (task->memory || iscsi_task_get_memory(task, task->command.buffer_size))
         return 0;
     if (others_receive(session, task)) {
+        if (iscsi_task_get_memory_beyond_share(task, task->command.buffer_size))
+            return 0;
         fail_plan(task, SCSI_STATUS_TASK_SET_FULL); /* initiators try again (iscsi.md) */
         return 0;
     }
-    iscsi_memory_wait(&session->target->memory, &task->claim);
+    wait_for_memory(task);
     return -EAGAIN;
 }
 
@@ -229,22 +255,32 @@ static int check_data_out(const struct iscsi_task *task, const struct iscsi_pdu 
 {
     const struct iscsi_parameters *parameters = &task->session->connection->parameters;
     uint32_t end = task->announced_size < parameters->first_burst_max ? task->announced_size : parameters->first_burst_max;
-    if (task->opcode != ISCSI_SCSI_COMMAND || task->state != ISCSI_TASK_RECEIVING || task->send.queued)
+    if (task->opcode != ISCSI_SCSI_COMMAND || task->state != ISCSI_TASK_RECEIVING || (task->send.queued && task->r2t_count <= 1))
         return -EPROTO;
-    if (be32_at(pdu->bhs + 36) != task->data_sn || be32_at(pdu->bhs + 40) != task->received)
+    if (be32_at(pdu->bhs + 40) != task->received)
         return -EPROTO;
     if (task->unsolicited) {
         if (pdu->transfer_tag != ISCSI_TAG_NONE)
             return -EPROTO;
     } else {
-        if (pdu->transfer_tag != task->transfer_tag || task->transfer_tag == ISCSI_TAG_NONE)
+        if (task->r2t_count == 0 || pdu->transfer_tag != task->r2ts[0].transfer_tag)
             return -EPROTO;
-        end = task->burst_end;
+        end = task->r2ts[0].end;
     }
     if (pdu->data_size > end - task->received)
         return -EPROTO;
     bool last = task->received + pdu->data_size == end, final = pdu->flags & ISCSI_FINAL;
     return !task->unsolicited && last != final ? -EPROTO : 0;
+}
+
+/* A DataSN that does not count up: something was lost, what is here cannot be trusted. The PDU is rejected, and the task
+ * ends with an error once its last data came (RFC 7143 §11.17). */
+static int spoil(struct iscsi_session *session, struct iscsi_task *task, const struct iscsi_pdu *pdu)
+{
+    fail_plan(task, SCSI_STATUS_CHECK_CONDITION);
+    scsi_fail(&task->command, SCSI_KEY_ABORTED_COMMAND, SCSI_ASC_DATA_PHASE_ERROR);
+    session->target->stats.protocol_errors++;
+    return iscsi_session_reject(session, pdu, ISCSI_REJECT_PROTOCOL_ERROR);
 }
 
 int iscsi_data_out_begin(struct iscsi_session *session, const struct iscsi_pdu *pdu)
@@ -257,6 +293,8 @@ int iscsi_data_out_begin(struct iscsi_session *session, const struct iscsi_pdu *
     if (r < 0)
         return r;
     connection->task = task;
+    if (!task->planned_end && be32_at(pdu->bhs + 36) != task->data_sn)
+        return spoil(session, task, pdu);
     if (task->memory && task->received < task->wanted) {
         uint32_t room = task->wanted - task->received;
         connection->sink = (uint8_t *)task->memory + task->received;
@@ -273,8 +311,11 @@ int iscsi_data_out_end(struct iscsi_session *session, const struct iscsi_pdu *pd
     session->target->stats.bytes_written += pdu->data_size;
     if (!(pdu->flags & ISCSI_FINAL))
         return 0;
-    task->unsolicited = false;
-    task->transfer_tag = ISCSI_TAG_NONE;
+    task->data_sn = 0;
+    if (task->unsolicited)
+        task->unsolicited = false;
+    else
+        memmove(task->r2ts, task->r2ts + 1, --task->r2t_count * sizeof(task->r2ts[0]));
     iscsi_command_advance(task);
     return 0;
 }

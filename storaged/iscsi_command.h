@@ -17,5 +17,5 @@ int iscsi_data_out_end(struct iscsi_session *session, const struct iscsi_pdu *pd
 void iscsi_command_advance(struct iscsi_task *task);
 /* Queues the answer of a finished command: Data-In with or without status, or a response. */
 void iscsi_command_answer(struct iscsi_task *task);
-/* The PDU of a command is in the socket: an R2T, Data-In, or its last. */
+/* A PDU of the answer is in the socket, or what was left of an aborted task there. */
 void iscsi_command_sent(struct iscsi_task *task);

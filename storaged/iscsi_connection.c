@@ -12,6 +12,7 @@
 #include "common/check.h"
 #include "common/log.h"
 #include "storaged/iscsi_input.h"
+#include "storaged/iscsi_strangers.h"
 #include "storaged/iscsi_target_internal.h"
 
 #define SENDS_PER_CALL 32
@@ -85,6 +86,7 @@ static void flush(struct iscsi_connection *connection)
             iscsi_connection_close(connection, strerror(errno));
             return;
         }
+        connection->moved_ms = ring_now_ms(connection->target->ring);
         take_sent(connection, (size_t)sent);
     }
     update_events(connection);
@@ -135,8 +137,7 @@ static void free_connection(struct iscsi_connection *connection)
     iscsi_receive_lost(connection);
     list_remove(&connection->link);
     connection->target->connection_count--;
-    free(connection->text_in);
-    free(connection->text_out);
+    free(connection->input); /* and the text buffers behind it */
     free(connection);
 }
 
@@ -154,6 +155,21 @@ static void run_mail(struct ring_mail *mail)
     update_events(connection);
 }
 
+/* Silent strangers, thousands of them, are to cost little. */
+static bool has_buffers(struct iscsi_connection *connection)
+{
+    if (connection->input)
+        return true;
+    connection->input = malloc(ISCSI_RECEIVE_BUFFER + ISCSI_TEXT_MAX + ISCSI_LOGIN_SEGMENT_MAX);
+    if (!connection->input) {
+        iscsi_connection_close(connection, "no memory");
+        return false;
+    }
+    connection->text_in = (char *)connection->input + ISCSI_RECEIVE_BUFFER;
+    connection->text_out = connection->text_in + ISCSI_TEXT_MAX;
+    return true;
+}
+
 static void socket_ready(struct ring_watch *watch, unsigned events)
 {
     struct iscsi_connection *connection = list_entry(watch, struct iscsi_connection, watch);
@@ -163,7 +179,7 @@ static void socket_ready(struct ring_watch *watch, unsigned events)
     }
     if (events & POLLOUT)
         flush(connection);
-    if (connection->state != ISCSI_CONNECTION_CLOSED && events & POLLIN && !connection->paused)
+    if (connection->state != ISCSI_CONNECTION_CLOSED && events & POLLIN && !connection->paused && has_buffers(connection))
         iscsi_input_run(connection, true);
     update_events(connection);
 }
@@ -175,7 +191,7 @@ void iscsi_connection_close(struct iscsi_connection *connection, const char *rea
     log_write(connection->state == ISCSI_CONNECTION_FULL ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG, "iscsi: connection of %s closed: %s",
               connection->peer, reason);
     if (connection->state == ISCSI_CONNECTION_LOGIN)
-        connection->target->unauthenticated_count--;
+        iscsi_strangers_remove(connection);
     connection->state = ISCSI_CONNECTION_CLOSED;
     ring_timer_stop(&connection->timer);
     ring_watch_stop(&connection->watch);
@@ -194,6 +210,8 @@ void iscsi_connection_resume(struct iscsi_connection *connection)
 
 void iscsi_connection_forget_task(struct iscsi_connection *connection, struct iscsi_task *task)
 {
+    if (connection->text_task == task)
+        connection->text_task = NULL;
     if (connection->task != task)
         return;
     connection->task = NULL;
@@ -208,16 +226,7 @@ int iscsi_connection_new(struct iscsi_target *target, int fd, struct iscsi_conne
     struct iscsi_connection *connection = calloc(1, sizeof(*connection));
     struct sockaddr_storage peer = {0};
     socklen_t size = sizeof(peer);
-    if (connection) {
-        connection->text_in = malloc(ISCSI_TEXT_MAX);
-        connection->text_out = malloc(ISCSI_LOGIN_SEGMENT_MAX);
-    }
-    if (!connection || !connection->text_in || !connection->text_out) {
-        if (connection) {
-            free(connection->text_in);
-            free(connection->text_out);
-        }
-        free(connection);
+    if (!connection) {
         close(fd);
         return -ENOMEM;
     }
@@ -226,13 +235,14 @@ int iscsi_connection_new(struct iscsi_target *target, int fd, struct iscsi_conne
     connection->mail.run = run_mail;
     connection->stage_size = ISCSI_BHS_SIZE;
     connection->stat_sn = 1;
+    connection->moved_ms = ring_now_ms(target->ring);
     list_init(&connection->send_queue);
     iscsi_parameters_init(&connection->parameters);
     getpeername(fd, (struct sockaddr *)&peer, &size);
     iscsi_address_format(&peer, connection->peer);
     list_append(&target->connections, &connection->link);
     target->connection_count++;
-    target->unauthenticated_count++;
+    iscsi_strangers_add(connection, &peer);
     connection->watch.ready = socket_ready;
     connection->events = POLLIN;
     ring_watch_start(target->ring, &connection->watch, fd, POLLIN);

@@ -42,7 +42,9 @@ enum iscsi_receive_stage { ISCSI_RECEIVE_HEADER, ISCSI_RECEIVE_REST, ISCSI_RECEI
 
 struct iscsi_connection {
     struct iscsi_target *target;
-    struct list link; /* in the target's */
+    struct list link;          /* in the target's */
+    struct list stranger_link; /* and in its strangers, until login */
+    uint8_t bucket;            /* hash of the address */
     int state;
     int fd;
     struct ring_watch watch;
@@ -53,7 +55,7 @@ struct iscsi_connection {
     char peer[ISCSI_ADDRESS_SIZE];
 
     /* receiving */
-    uint8_t input[ISCSI_RECEIVE_BUFFER];
+    uint8_t *input; /* ISCSI_RECEIVE_BUFFER; with the text buffers made when the first byte is there */
     size_t input_start, input_end;
     uint8_t header[ISCSI_BHS_SIZE + ISCSI_AHS_MAX + ISCSI_DIGEST_SIZE];
     uint8_t trailer[3 + ISCSI_DIGEST_SIZE];
@@ -69,11 +71,12 @@ struct iscsi_connection {
     bool processing;
     bool heard;                   /* something came since the last ping tick */
     unsigned silent_ticks;
+    uint64_t moved_ms;            /* when a byte came or went last */
 
     /* sending */
     struct list send_queue;
     size_t send_offset; /* of the first PDU, already in the socket */
-    struct iscsi_send ping, reject;
+    struct iscsi_send ping, reject, async;
     uint8_t rejected[ISCSI_BHS_SIZE];
     uint32_t stat_sn;
 
@@ -84,6 +87,7 @@ struct iscsi_connection {
     size_t text_in_size;
     char *text_out; /* ISCSI_LOGIN_SEGMENT_MAX */
     struct iscsi_send text_send;
+    struct iscsi_task *text_task; /* whose answer is in text_out */
 };
 
 /* Takes the socket. -ENOMEM: it is closed. */

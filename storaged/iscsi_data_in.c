@@ -60,7 +60,7 @@ static void send_response(struct iscsi_task *task)
     task->send.data = NULL;
     task->send.data_size = 0;
     if (task->command.status == SCSI_STATUS_CHECK_CONDITION) {
-        uint8_t size = scsi_sense_encode(&task->command.sense, task->sense + 2);
+        uint8_t size = scsi_command_sense(&task->command, task->sense + 2);
         put_be16(task->sense, size);
         task->send.data = task->sense;
         task->send.data_size = 2u + size;
@@ -72,9 +72,8 @@ void iscsi_command_sent(struct iscsi_task *task)
 {
     if (task->state == ISCSI_TASK_SENDING && !task->aborted && task->sent < task->to_send)
         send_data_in(task);
-    else if (task->state == ISCSI_TASK_SENDING || task->aborted)
+    else
         iscsi_task_release(task);
-    /* else it was an R2T */
 }
 
 void iscsi_command_answer(struct iscsi_task *task)

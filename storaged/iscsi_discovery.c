@@ -1,4 +1,5 @@
-/* SendTargets: the volumes that would admit this initiator, at the portals meant for it. */
+/* Text requests: SendTargets, which tells the volumes that would admit this initiator at the portals meant for it, and
+ * the few keys that may be said again. */
 #include "storaged/iscsi_discovery.h"
 
 #include <errno.h>
@@ -11,6 +12,7 @@
 
 #define ANSWER_MAX 131072u
 #define CONTINUATION_TAG 1u /* the target transfer tag of an answer that goes on */
+#define MORE_TAG 2u         /* of the empty answer to a question that goes on */
 
 static bool is_visible(struct iscsi_session *session, struct lun *lun)
 {
@@ -18,8 +20,10 @@ static bool is_visible(struct iscsi_session *session, struct lun *lun)
     if (lun->closing)
         return false;
     int r = lun->admit(lun, session->initiator, &admission);
+    /* An initiator's name is no proof: what needs a secret is shown to those who know it. */
+    bool proved = !admission.chap || iscsi_credential_is(&session->credential, admission.user, admission.secret);
     explicit_bzero(&admission, sizeof(admission));
-    return r == 0 || r == -EAGAIN;
+    return (r == 0 || r == -EAGAIN) && proved;
 }
 
 static void put_address(struct iscsi_session *session, struct iscsi_text_writer *answer, const struct sockaddr_storage *address)
@@ -97,23 +101,24 @@ static int answer_keys(struct iscsi_session *session, struct iscsi_text_writer *
     const char *value = iscsi_text_take(&text, "SendTargets");
     if (value)
         *ret_complete = answer_send_targets(session, answer, value);
-    for (unsigned i = 0; i < text.count; i++) {
-        if (!text.pairs[i].taken) /* nothing may be negotiated anew here */
-            iscsi_text_put(answer, text.pairs[i].key, "Reject");
-    }
-    return answer->full ? -EPROTO : 0;
+    connection->text_in_size = 0;
+    return iscsi_parameters_renegotiate(&connection->parameters, &text, answer);
 }
 
 int iscsi_discovery_begin(struct iscsi_session *session, const struct iscsi_pdu *pdu)
 {
     struct iscsi_connection *connection = session->connection;
-    bool continues = pdu->transfer_tag == CONTINUATION_TAG;
-    /* One exchange at a time, each request in one PDU: nobody has more to ask. */
-    if (connection->text_send.queued || pdu->flags & ISCSI_CONTINUE || pdu->data_size > ISCSI_TEXT_MAX ||
-        (continues && pdu->data_size) || (!continues && pdu->transfer_tag != ISCSI_TAG_NONE))
+    /* One exchange at a time. A new one (no transfer tag) forgets what was not ended: RFC 7143 §11.10.4. */
+    if (connection->text_send.queued || connection->text_task)
         return -EPROTO;
-    connection->text_in_size = pdu->data_size;
-    connection->sink = (uint8_t *)connection->text_in;
+    if (pdu->transfer_tag == ISCSI_TAG_NONE)
+        connection->text_in_size = 0;
+    else if (pdu->transfer_tag != (connection->text_in_size ? MORE_TAG : CONTINUATION_TAG))
+        return -EPROTO;
+    if (pdu->data_size > ISCSI_TEXT_MAX - connection->text_in_size ||
+        (pdu->transfer_tag == CONTINUATION_TAG && pdu->data_size))
+        return -EPROTO;
+    connection->sink = (uint8_t *)connection->text_in + connection->text_in_size;
     connection->sink_size = pdu->data_size;
     return 0;
 }
@@ -130,6 +135,16 @@ static void give_room(struct iscsi_task *task, struct iscsi_text_writer *answer)
     }
 }
 
+static void send_answer(struct iscsi_task *task, uint8_t flags, uint32_t transfer_tag, const struct iscsi_text_writer *answer)
+{
+    iscsi_pdu_begin(task->send.header, ISCSI_TEXT_RESPONSE, flags, task->task_tag);
+    put_be32(task->send.header + 20, transfer_tag);
+    task->send.data = (uint8_t *)answer->data;
+    task->send.data_size = (uint32_t)answer->used;
+    task->session->connection->text_task = task; /* text_out is in use until it is sent */
+    iscsi_task_send_last(task);
+}
+
 int iscsi_discovery_end(struct iscsi_session *session, const struct iscsi_pdu *pdu)
 {
     struct iscsi_connection *connection = session->connection;
@@ -138,6 +153,13 @@ int iscsi_discovery_end(struct iscsi_session *session, const struct iscsi_pdu *p
     bool complete = true;
     int r = 0;
 
+    connection->text_in_size += pdu->data_size;
+    if (pdu->flags & ISCSI_CONTINUE) {
+        if (connection->text_in_size == 0 || pdu->flags & ISCSI_FINAL)
+            return -EPROTO;
+        send_answer(task, 0, MORE_TAG, &answer);
+        return 0;
+    }
     give_room(task, &answer);
     if (pdu->transfer_tag == CONTINUATION_TAG)
         complete = put_targets(session, &answer);
@@ -145,10 +167,6 @@ int iscsi_discovery_end(struct iscsi_session *session, const struct iscsi_pdu *p
         r = answer_keys(session, &answer, &complete);
     if (r < 0)
         return r;
-    iscsi_pdu_begin(task->send.header, ISCSI_TEXT_RESPONSE, complete ? ISCSI_FINAL : ISCSI_CONTINUE, pdu->task_tag);
-    put_be32(task->send.header + 20, complete ? ISCSI_TAG_NONE : CONTINUATION_TAG);
-    task->send.data = (uint8_t *)answer.data;
-    task->send.data_size = (uint32_t)answer.used;
-    iscsi_task_send_last(task);
+    send_answer(task, complete ? ISCSI_FINAL : ISCSI_CONTINUE, complete ? ISCSI_TAG_NONE : CONTINUATION_TAG, &answer);
     return 0;
 }

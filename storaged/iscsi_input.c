@@ -6,7 +6,8 @@
 #include <sys/uio.h>
 
 #include "common/check.h"
-#include "storaged/iscsi_connection.h"
+#include "storaged/iscsi_async.h"
+#include "storaged/iscsi_session.h"
 #include "storaged/iscsi_target_internal.h"
 
 #define READS_PER_TURN 8
@@ -74,7 +75,7 @@ static int trailer_read(struct iscsi_connection *connection)
     size_t padding = iscsi_padding(connection->pdu.data_size);
     if (connection->stage_size > padding &&
         !iscsi_digest_matches(iscsi_digest_add(connection->data_digest, connection->trailer, padding), connection->trailer + padding))
-        return -EBADMSG;
+        return -EILSEQ;
     int r = iscsi_receive_end(connection, &connection->pdu);
     connection->task = NULL;
     enter(connection, ISCSI_RECEIVE_HEADER, ISCSI_BHS_SIZE);
@@ -141,8 +142,9 @@ static int consume(struct iscsi_connection *connection)
     return 0;
 }
 
-/* Large data goes from the socket into its place; what comes behind it goes into the input buffer by the same call. */
-static ssize_t read_socket(struct iscsi_connection *connection)
+/* Large data goes from the socket into its place; what comes behind it goes into the input buffer by the same call. Less
+ * than there is room for: the socket is empty, and asking it again would be a call for nothing. */
+static ssize_t read_socket(struct iscsi_connection *connection, bool *ret_emptied)
 {
     struct iovec vectors[2];
     int count = 0;
@@ -155,7 +157,7 @@ static ssize_t read_socket(struct iscsi_connection *connection)
         direct = direct < wanted ? direct : wanted;
         vectors[count++] = (struct iovec){connection->sink + connection->data_got, direct};
     }
-    vectors[count++] = (struct iovec){connection->input, sizeof(connection->input)};
+    vectors[count++] = (struct iovec){connection->input, ISCSI_RECEIVE_BUFFER};
     ssize_t size = readv(connection->fd, vectors, count);
     if (size <= 0)
         return size;
@@ -163,11 +165,32 @@ static ssize_t read_socket(struct iscsi_connection *connection)
     if (stored)
         store_data(connection, connection->sink + connection->data_got, (uint32_t)stored);
     connection->input_end = (size_t)size - stored;
+    *ret_emptied = (size_t)size < direct + ISCSI_RECEIVE_BUFFER;
     return size;
+}
+
+static void rejected(struct iscsi_send *send)
+{
+    iscsi_connection_close(list_entry(send, struct iscsi_connection, reject), "a data digest of what it sent is wrong");
+}
+
+/* RFC 7143 §7.8: the PDU is rejected. At error recovery level 0 what was lost comes back only with a new session, and an
+ * aborted command would be an error to the guest (iscsi.md): so the connection ends with the answer. */
+static bool reject_digest(struct iscsi_connection *connection)
+{
+    if (connection->state != ISCSI_CONNECTION_FULL || connection->reject.queued)
+        return false;
+    connection->reject.sent = rejected;
+    iscsi_session_reject(connection->session, &connection->pdu, ISCSI_REJECT_DATA_DIGEST);
+    iscsi_async_close_soon(connection);
+    connection->target->stats.protocol_errors++;
+    return true;
 }
 
 static void fail(struct iscsi_connection *connection, int error)
 {
+    if (error == -EILSEQ && reject_digest(connection))
+        return;
     if (connection->state != ISCSI_CONNECTION_CLOSED)
         connection->target->stats.protocol_errors++;
     iscsi_connection_close(connection, error == -EBADMSG    ? "a digest of what it sent is wrong"
@@ -181,10 +204,11 @@ void iscsi_input_run(struct iscsi_connection *connection, bool readable)
         return;
     connection->processing = true;
     int r = consume(connection);
-    for (int reads = 0; r == 0 && readable && reads < READS_PER_TURN; reads++) {
+    bool emptied = !readable;
+    for (int reads = 0; r == 0 && !emptied && reads < READS_PER_TURN; reads++) {
         if (connection->paused || connection->state == ISCSI_CONNECTION_CLOSED)
             break;
-        ssize_t size = read_socket(connection);
+        ssize_t size = read_socket(connection, &emptied);
         if (size < 0 && (errno == EAGAIN || errno == EINTR))
             break;
         if (size <= 0) {
@@ -192,6 +216,7 @@ void iscsi_input_run(struct iscsi_connection *connection, bool readable)
             break;
         }
         connection->heard = true;
+        connection->moved_ms = ring_now_ms(connection->target->ring);
         r = consume(connection);
     }
     connection->processing = false;

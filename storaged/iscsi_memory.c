@@ -8,23 +8,45 @@ static size_t rounded(size_t size)
     return (size + 4095) & ~(size_t)4095;
 }
 
-/* From the loop, never from within a put: the claims start commands, which put again. */
+static bool has_share(const struct iscsi_memory *memory, const struct iscsi_memory_account *account, size_t size)
+{
+    unsigned holders = memory->holders + (account->used == 0);
+    return account->used > 0 && account->used + size > memory->limit / (holders + 1);
+}
+
+static void put_back(struct iscsi_memory_claim *claim, struct list *before)
+{
+    claim->waiting = true;
+    claim->account->waiting++;
+    list_append(before, &claim->link); /* at the end of the list that begins behind its place */
+}
+
+static void take_out(struct iscsi_memory_claim *claim)
+{
+    list_remove(&claim->link);
+    claim->waiting = false;
+    claim->account->waiting--;
+}
+
+/* From the loop, never from within a put: the claims start commands, which put again; they take no other claim back.
+ * Who has its share is passed by; where memory itself is lacking the queue stands. */
 static void serve(struct iscsi_memory *memory)
 {
     memory->serving = true;
-    while (!list_is_empty(&memory->claims)) {
-        struct iscsi_memory_claim *claim = list_entry(memory->claims.next, struct iscsi_memory_claim, link);
-        list_remove(&claim->link);
-        claim->waiting = false;
+    memory->lacking = false;
+    memory->passes++;
+    for (struct list *item = memory->claims.next, *after = item->next; item != &memory->claims && !memory->lacking;
+         item = after, after = item->next) {
+        struct iscsi_memory_claim *claim = list_entry(item, struct iscsi_memory_claim, link);
+        struct iscsi_memory_account *account = claim->account;
+        if (account->passed_by == memory->passes)
+            continue;
+        take_out(claim);
         if (claim->retry(claim))
             continue;
         check(!claim->waiting);
-        claim->waiting = true;
-        claim->link.next = memory->claims.next; /* first again */
-        claim->link.previous = &memory->claims;
-        memory->claims.next->previous = &claim->link;
-        memory->claims.next = &claim->link;
-        break;
+        put_back(claim, after);
+        account->passed_by = memory->passes;
     }
     memory->serving = false;
 }
@@ -66,43 +88,51 @@ void iscsi_memory_close(struct iscsi_memory *memory)
         iobuf_wait_cancel(memory->arena, &memory->waiter);
 }
 
-void *iscsi_memory_get(struct iscsi_memory *memory, size_t size)
+void *iscsi_memory_get(struct iscsi_memory *memory, struct iscsi_memory_account *account, size_t size, bool urgent)
 {
-    if (memory->used + rounded(size) > memory->limit || (!memory->serving && !list_is_empty(&memory->claims)))
+    if (!memory->serving && ((memory->lacking && !list_is_empty(&memory->claims)) || account->waiting))
         return NULL;
-    void *data = iobuf_get(memory->arena, size);
+    if (!urgent && has_share(memory, account, rounded(size)))
+        return NULL;
+    void *data = memory->used + rounded(size) <= memory->limit ? iobuf_get(memory->arena, size) : NULL;
     if (data) {
+        memory->holders += account->used == 0;
+        account->used += rounded(size);
         memory->used += rounded(size);
-    } else if (!memory->waiter_started) {
+        return data;
+    }
+    memory->lacking = true;
+    if (memory->used + rounded(size) <= memory->limit && !memory->waiter_started) {
         memory->waiter_started = true;
         iobuf_wait(memory->arena, &memory->waiter);
     }
-    return data;
+    return NULL;
 }
 
-void iscsi_memory_put(struct iscsi_memory *memory, void *data, size_t size)
+void iscsi_memory_put(struct iscsi_memory *memory, struct iscsi_memory_account *account, void *data, size_t size)
 {
     if (!data)
         return;
-    check(memory->used >= rounded(size));
+    check(memory->used >= rounded(size) && account->used >= rounded(size));
     memory->used -= rounded(size);
+    account->used -= rounded(size);
+    memory->holders -= account->used == 0;
     iobuf_put(memory->arena, data);
     post(memory);
 }
 
-void iscsi_memory_wait(struct iscsi_memory *memory, struct iscsi_memory_claim *claim)
+void iscsi_memory_wait(struct iscsi_memory *memory, struct iscsi_memory_account *account, struct iscsi_memory_claim *claim)
 {
     check(!claim->waiting);
-    claim->waiting = true;
+    claim->account = account;
     memory->waits++;
-    list_append(&memory->claims, &claim->link);
+    put_back(claim, &memory->claims);
 }
 
 void iscsi_memory_cancel(struct iscsi_memory *memory, struct iscsi_memory_claim *claim)
 {
     if (!claim->waiting)
         return;
-    claim->waiting = false;
-    list_remove(&claim->link);
+    take_out(claim);
     post(memory); /* the next one may want less */
 }

@@ -4,11 +4,16 @@
 #include <errno.h>
 
 #include "common/bytes.h"
+#include "storaged/iscsi_async.h"
 #include "storaged/iscsi_session.h"
 #include "storaged/iscsi_target_internal.h"
 
 #define TICK_MS 15000u
 #define SILENT_TICKS_MAX 4u /* a minute without a byte, pings unanswered: the initiator is gone */
+/* RFC 7143 §11.14.1, §11.15.1 */
+enum logout_reason { LOGOUT_SESSION, LOGOUT_CONNECTION, LOGOUT_FOR_RECOVERY };
+enum logout_response { LOGOUT_DONE, LOGOUT_NO_CONNECTION, LOGOUT_NO_RECOVERY };
+
 #define ECHO_MAX 4096u      /* of ping data; RFC 7143 §11.18 lets a target cut it */
 
 int iscsi_nop_begin(struct iscsi_session *session, const struct iscsi_pdu *pdu)
@@ -73,17 +78,28 @@ void iscsi_nop_start_pinging(struct iscsi_connection *connection)
 
 int iscsi_logout_begin(struct iscsi_session *session, const struct iscsi_pdu *pdu)
 {
-    return pdu->data_size ? -EPROTO : 0;
+    unsigned reason = pdu->flags & 0x7f;
+    if (pdu->data_size || reason > LOGOUT_FOR_RECOVERY)
+        return -EPROTO;
+    return 0;
 }
 
 int iscsi_logout_end(struct iscsi_session *session, const struct iscsi_pdu *pdu)
 {
     struct iscsi_task *task = session->connection->task;
-    bool recovery = (pdu->flags & 0x7f) == 2; /* not at error recovery level 0 */
-    if (recovery)
-        task->opcode = ISCSI_NOP_OUT; /* the connection stays */
+    unsigned reason = pdu->flags & 0x7f;
+    bool mine = reason == LOGOUT_SESSION || be16_at(pdu->bhs + 20) == session->name.connection_id;
+    enum logout_response response = !mine                           ? LOGOUT_NO_CONNECTION
+                                    : reason == LOGOUT_FOR_RECOVERY ? LOGOUT_NO_RECOVERY /* error recovery level 0 */
+                                                                    : LOGOUT_DONE;
+    session->logging_out = response == LOGOUT_DONE;
+    if (session->logging_out)
+        scsi_nexus_leave(&session->scsi);
     iscsi_pdu_begin(task->send.header, ISCSI_LOGOUT_RESPONSE, ISCSI_FINAL, pdu->task_tag);
-    task->send.header[2] = recovery ? 2 : 0;
+    task->send.header[2] = (uint8_t)response;
+    put_be16(task->send.header + 40, session->logging_out ? 0 : 2); /* Time2Wait: nothing is kept, come back at once */
     iscsi_task_send_last(task);
+    if (session->logging_out)
+        iscsi_async_close_soon(session->connection);
     return 0;
 }

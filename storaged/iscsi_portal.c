@@ -12,9 +12,11 @@
 
 #include "common/list.h"
 
-#define BACKLOG 64
+#define BACKLOG 1024 /* a burst of strangers is not to delay others by a second, TCP's retry */
 #define ACCEPTS_PER_TURN 16
 #define PAUSE_MS 100
+#define BUSY_WAIT_MS 3000
+#define BUSY_LOOK_MS 10
 
 static int bad_address(const char *text, struct err *err)
 {
@@ -107,6 +109,20 @@ static void accept_ready(struct ring_watch *watch, unsigned events)
     }
 }
 
+/* The listening socket of a killed process outlives it for a moment, as its ring does: that is waited for. */
+static int bind_and_listen(int fd, const struct sockaddr_storage *where, socklen_t size)
+{
+    bool bound = false;
+    for (unsigned waited_ms = 0;; waited_ms += BUSY_LOOK_MS) {
+        bound = bound || bind(fd, (const struct sockaddr *)where, size) == 0;
+        if (bound && listen(fd, BACKLOG) == 0)
+            return 0;
+        if (errno != EADDRINUSE || waited_ms >= BUSY_WAIT_MS)
+            return -errno;
+        usleep(BUSY_LOOK_MS * 1000);
+    }
+}
+
 int iscsi_portal_open(struct iscsi_portal *portal, struct ring *ring, const char *address, struct err *err)
 {
     struct sockaddr_storage where;
@@ -120,8 +136,8 @@ int iscsi_portal_open(struct iscsi_portal *portal, struct ring *ring, const char
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
     if (where.ss_family == AF_INET6)
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
-    if (bind(fd, (struct sockaddr *)&where, size) < 0 || listen(fd, BACKLOG) < 0) {
-        r = -errno;
+    r = bind_and_listen(fd, &where, size);
+    if (r < 0) {
         close(fd);
         return err_set(err, r, "unavailable", "portal '%s': cannot listen: %s; choose an address of this host and a free port",
                        address, strerror(-r));

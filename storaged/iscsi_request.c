@@ -33,29 +33,16 @@ static const struct request_kind *kind_of(const struct iscsi_pdu *pdu)
     return pdu->opcode < sizeof(kinds) / sizeof(kinds[0]) && kinds[pdu->opcode].begin ? &kinds[pdu->opcode] : NULL;
 }
 
-/* RFC 7143 §4.2.2.1. 1: take it, 0: outside the window, ignore it silently. */
-static int accept_number(struct iscsi_session *session, const struct iscsi_pdu *pdu)
-{
-    uint32_t ahead = pdu->command_sn - session->expected_command_sn;
-    if (pdu->immediate)
-        return 1;
-    if (ahead >= ISCSI_WINDOW - session->window_used)
-        return 0;
-    if (ahead > 0) /* a gap cannot be: one connection, in order */
-        return -EPROTO;
-    session->expected_command_sn++;
-    return 1;
-}
-
 static int begin_request(struct iscsi_session *session, const struct iscsi_pdu *pdu)
 {
     const struct request_kind *kind = kind_of(pdu);
     struct iscsi_connection *connection = session->connection;
     if (!kind || (!session->lun && !kind->discovery))
-        return iscsi_session_reject(session, pdu, ISCSI_REJECT_NOT_SUPPORTED);
+        return iscsi_session_reject(session, pdu,
+                                    pdu->opcode == ISCSI_SNACK ? ISCSI_REJECT_SNACK : ISCSI_REJECT_NOT_SUPPORTED);
     if (!kind->numbered)
         return kind->begin(session, pdu);
-    int r = accept_number(session, pdu);
+    int r = iscsi_session_accept_number(session, pdu);
     if (r <= 0)
         return r;
     if (pdu->task_tag != ISCSI_TAG_NONE && iscsi_task_find(session, pdu->task_tag))

@@ -2,12 +2,14 @@
 #include "storaged/iscsi_session.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/bytes.h"
 #include "common/check.h"
 #include "common/log.h"
+#include "storaged/iscsi_async.h"
 #include "storaged/iscsi_command.h"
 #include "storaged/iscsi_target_internal.h"
 
@@ -15,8 +17,15 @@
 static void close_nexus(struct lun_nexus *nexus, const char *reason)
 {
     struct iscsi_session *session = list_entry(nexus, struct iscsi_session, nexus);
-    if (session->connection)
+    if (session->connection && nexus->lun->closing)
+        iscsi_async_request_logout(session, reason); /* nobody is in a hurry for a volume that goes */
+    else if (session->connection)
         iscsi_connection_close(session->connection, reason);
+}
+
+static void nexus_changed(struct lun_nexus *nexus, enum lun_change change)
+{
+    scsi_nexus_changed(&list_entry(nexus, struct iscsi_session, nexus)->scsi, change);
 }
 
 static uint16_t next_tsih(struct iscsi_target *target)
@@ -24,7 +33,7 @@ static uint16_t next_tsih(struct iscsi_target *target)
     for (;;) {
         bool taken = ++target->last_tsih == 0; /* 0 means: no session yet */
         list_for_each(item, &target->sessions)
-            taken |= list_entry(item, struct iscsi_session, link)->tsih == target->last_tsih;
+            taken |= list_entry(item, struct iscsi_session, link)->name.tsih == target->last_tsih;
         if (!taken)
             return target->last_tsih;
     }
@@ -35,7 +44,7 @@ static void sent_nothing_to_do(struct iscsi_send *send)
 }
 
 int iscsi_session_new(struct iscsi_connection *connection, struct lun *lun, const char *initiator,
-                      const uint8_t isid[static ISCSI_ISID_SIZE], uint32_t command_sn, struct iscsi_session **ret)
+                      const struct iscsi_session_name *name, uint32_t command_sn, struct iscsi_session **ret)
 {
     struct iscsi_target *target = connection->target;
     struct iscsi_session *session = calloc(1, sizeof(*session));
@@ -45,11 +54,14 @@ int iscsi_session_new(struct iscsi_connection *connection, struct lun *lun, cons
     session->connection = connection;
     session->lun = lun;
     strncpy(session->initiator, initiator, sizeof(session->initiator) - 1);
-    memcpy(session->isid, isid, ISCSI_ISID_SIZE);
-    session->tsih = next_tsih(target);
+    session->name = *name;
+    if (name->tsih == 0)
+        session->name.tsih = next_tsih(target);
     session->expected_command_sn = command_sn;
     list_init(&session->free_tasks);
     list_init(&session->active_tasks);
+    for (size_t i = 0; i < ISCSI_TAG_BUCKETS; i++)
+        list_init(&session->tags[i]);
     for (size_t i = 0; i < ISCSI_WINDOW + ISCSI_IMMEDIATE_TASKS; i++) {
         session->tasks[i].session = session;
         iscsi_command_init_task(&session->tasks[i]);
@@ -57,14 +69,18 @@ int iscsi_session_new(struct iscsi_connection *connection, struct lun *lun, cons
     }
     list_append(&target->sessions, &session->link);
     target->session_count++;
+    target->discovery_count += lun == NULL;
     connection->reject.sent = connection->ping.sent = connection->text_send.sent = sent_nothing_to_do;
     if (lun) {
         memcpy(session->nexus.initiator, session->initiator, sizeof(session->nexus.initiator));
+        snprintf(session->nexus.address, sizeof(session->nexus.address), "%s", connection->peer);
         session->nexus.close = close_nexus;
+        session->nexus.changed = nexus_changed;
         lun_nexus_open(&session->nexus, lun);
         session->scsi = (struct scsi_nexus){
             .lun = lun, .lun_nexus = &session->nexus, .port_group = target->options.port_group};
-        scsi_attention_raise(&session->scsi, SCSI_ATTENTION_POWER_ON);
+        memcpy(session->scsi.isid, name->isid, sizeof(session->scsi.isid));
+        check(scsi_nexus_open(&session->scsi) == 0);
     }
     *ret = session;
     return 0;
@@ -75,10 +91,63 @@ struct iscsi_session *iscsi_session_find(struct iscsi_target *target, const stru
 {
     list_for_each(item, &target->sessions) {
         struct iscsi_session *session = list_entry(item, struct iscsi_session, link);
-        if (session->lun == lun && strcmp(session->initiator, initiator) == 0 && memcmp(session->isid, isid, ISCSI_ISID_SIZE) == 0)
+        if (session->lun == lun && strcmp(session->initiator, initiator) == 0 &&
+            memcmp(session->name.isid, isid, ISCSI_ISID_SIZE) == 0)
             return session;
     }
     return NULL;
+}
+
+void iscsi_session_close_oldest_discovery(struct iscsi_target *target)
+{
+    list_for_each(item, &target->sessions) {
+        struct iscsi_session *session = list_entry(item, struct iscsi_session, link);
+        if (session->lun || !session->connection || session->connection->state == ISCSI_CONNECTION_CLOSED)
+            continue;
+        iscsi_connection_close(session->connection, "others want to discover, too");
+        return;
+    }
+}
+
+static bool is_aborted_ahead(const struct iscsi_session *session, uint32_t command_sn)
+{
+    unsigned bit = command_sn % ISCSI_WINDOW;
+    return session->aborted_ahead[bit / 64] >> bit % 64 & 1;
+}
+
+/* One more was received; those aborted ahead count, too. */
+static void advance_number(struct iscsi_session *session)
+{
+    while (is_aborted_ahead(session, ++session->expected_command_sn)) {
+        unsigned bit = session->expected_command_sn % ISCSI_WINDOW;
+        session->aborted_ahead[bit / 64] &= ~(UINT64_C(1) << bit % 64);
+    }
+}
+
+bool iscsi_session_abort_ahead(struct iscsi_session *session, uint32_t command_sn)
+{
+    uint32_t ahead = command_sn - session->expected_command_sn;
+    if (ahead >= ISCSI_WINDOW - session->window_used)
+        return false;
+    unsigned bit = command_sn % ISCSI_WINDOW;
+    if (ahead == 0)
+        advance_number(session);
+    else
+        session->aborted_ahead[bit / 64] |= UINT64_C(1) << bit % 64;
+    return true;
+}
+
+int iscsi_session_accept_number(struct iscsi_session *session, const struct iscsi_pdu *pdu)
+{
+    uint32_t ahead = pdu->command_sn - session->expected_command_sn;
+    if (pdu->immediate)
+        return 1;
+    if (ahead >= ISCSI_WINDOW - session->window_used)
+        return 0;
+    if (ahead > 0) /* a gap cannot be: one connection, in order */
+        return is_aborted_ahead(session, pdu->command_sn) ? 0 : -EPROTO;
+    advance_number(session);
+    return 1;
 }
 
 void iscsi_session_stamp(struct iscsi_session *session, uint8_t *header, bool status)
@@ -95,10 +164,12 @@ static void free_session(struct iscsi_session *session)
 {
     if (session->lun) {
         log_info("iscsi: session of %s at volume '%s' ended", session->initiator, session->lun->name);
+        scsi_nexus_close(&session->scsi);
         lun_nexus_close(&session->nexus);
     }
     list_remove(&session->link);
     session->target->session_count--;
+    session->target->discovery_count -= session->lun == NULL;
     free(session);
 }
 

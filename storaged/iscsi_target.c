@@ -6,8 +6,12 @@
 #include <unistd.h>
 
 #include "common/check.h"
+#include "storaged/iscsi_async.h"
 #include "storaged/iscsi_connection.h"
+#include "storaged/iscsi_session.h"
 #include "storaged/iscsi_login.h"
+#include "storaged/iscsi_stall.h"
+#include "storaged/iscsi_strangers.h"
 #include "storaged/iscsi_target_internal.h"
 
 #define MEMORY_MIN (4u << 20)
@@ -24,8 +28,11 @@ int iscsi_target_new(struct ring *ring, struct iobuf_arena *arena, struct lun_ta
     target->options = *options;
     if (target->options.login_ms == 0)
         target->options.login_ms = ISCSI_LOGIN_MS;
+    if (target->options.stall_ms == 0)
+        target->options.stall_ms = ISCSI_STALL_MS;
     list_init(&target->connections);
     list_init(&target->sessions);
+    list_init(&target->strangers);
     for (unsigned i = 0; i < ISCSI_PORTALS_MAX; i++)
         target->portals[i].fd = -1;
     iscsi_memory_init(&target->memory, ring, arena, options->memory_bytes);
@@ -33,29 +40,17 @@ int iscsi_target_new(struct ring *ring, struct iobuf_arena *arena, struct lun_ta
     return 0;
 }
 
-/* Connections come in the order of accepting: the first that has not logged in is the one that had the most time. */
-static void close_oldest_stranger(struct iscsi_target *target)
-{
-    list_for_each(item, &target->connections) {
-        struct iscsi_connection *connection = list_entry(item, struct iscsi_connection, link);
-        if (connection->state != ISCSI_CONNECTION_LOGIN)
-            continue;
-        iscsi_connection_close(connection, "too many connections that have not logged in");
-        return;
-    }
-}
-
 static void accepted(struct iscsi_portal *portal, int fd)
 {
     struct iscsi_target *target = portal->userdata;
     struct iscsi_connection *connection;
     /* Closed ones still take memory until the next turn: they count in connection_count. */
-    if (target->connection_count >= ISCSI_SESSIONS_MAX + 2 * ISCSI_UNAUTHENTICATED_MAX) {
+    if (target->connection_count >= ISCSI_CONNECTIONS_MAX) {
         close(fd);
         return;
     }
     if (target->unauthenticated_count >= ISCSI_UNAUTHENTICATED_MAX)
-        close_oldest_stranger(target);
+        iscsi_strangers_evict(target);
     if (iscsi_connection_new(target, fd, &connection) < 0)
         return;
     if (iscsi_login_start(connection) < 0)
@@ -88,8 +83,13 @@ void iscsi_target_stop(struct iscsi_target *target)
 {
     for (unsigned i = 0; i < target->portal_count; i++)
         iscsi_portal_close(&target->portals[i]);
-    list_for_each_safe(item, after, &target->connections)
-        iscsi_connection_close(list_entry(item, struct iscsi_connection, link), "the target stops");
+    list_for_each_safe(item, after, &target->connections) {
+        struct iscsi_connection *connection = list_entry(item, struct iscsi_connection, link);
+        if (connection->state == ISCSI_CONNECTION_FULL)
+            iscsi_async_request_logout(connection->session, "the target stops");
+        else
+            iscsi_connection_close(connection, "the target stops");
+    }
 }
 
 void iscsi_target_free(struct iscsi_target *target)
@@ -99,6 +99,7 @@ void iscsi_target_free(struct iscsi_target *target)
     check(list_is_empty(&target->connections) && list_is_empty(&target->sessions));
     for (unsigned i = 0; i < target->portal_count; i++)
         iscsi_portal_close(&target->portals[i]);
+    iscsi_stall_stop(target);
     iscsi_memory_close(&target->memory);
     free(target);
 }

@@ -28,6 +28,11 @@ void iscsi_task_move(struct iscsi_task *task, enum iscsi_task_state state)
     fsm_move(&task_table, &task->state, state);
 }
 
+static struct list *bucket_of(struct iscsi_session *session, uint32_t task_tag)
+{
+    return &session->tags[(task_tag ^ task_tag >> 16) % ISCSI_TAG_BUCKETS];
+}
+
 struct iscsi_task *iscsi_task_new(struct iscsi_session *session, const struct iscsi_pdu *pdu, bool counted)
 {
     if (list_is_empty(&session->free_tasks))
@@ -39,16 +44,18 @@ struct iscsi_task *iscsi_task_new(struct iscsi_session *session, const struct is
     iscsi_task_move(task, ISCSI_TASK_RECEIVING);
     task->opcode = pdu->opcode;
     task->task_tag = pdu->task_tag;
+    list_append(bucket_of(session, pdu->task_tag), &task->tag_link);
     task->counted = counted;
     if (counted)
         session->window_used++;
     task->aborted = task->planned = task->planned_end = task->unsolicited = false;
     task->aborter = NULL;
-    task->expected_size = task->wanted = task->received = task->burst_end = 0;
+    task->expected_size = task->wanted = task->received = task->asked = 0;
+    task->r2t_count = 0;
     task->data_sn = task->r2t_sn = task->to_send = task->sent = 0;
-    task->transfer_tag = ISCSI_TAG_NONE;
     task->response = 0;
     task->aborting = 0;
+    task->closes_all = false;
     task->send.data = NULL;
     task->send.data_size = 0;
     return task;
@@ -56,8 +63,8 @@ struct iscsi_task *iscsi_task_new(struct iscsi_session *session, const struct is
 
 struct iscsi_task *iscsi_task_find(struct iscsi_session *session, uint32_t task_tag)
 {
-    list_for_each(item, &session->active_tasks) {
-        struct iscsi_task *task = list_entry(item, struct iscsi_task, link);
+    list_for_each(item, bucket_of(session, task_tag)) {
+        struct iscsi_task *task = list_entry(item, struct iscsi_task, tag_link);
         if (task->task_tag == task_tag && !task->aborted)
             return task;
     }
@@ -83,11 +90,12 @@ void iscsi_task_release(struct iscsi_task *task)
     if (session->connection)
         iscsi_connection_forget_task(session->connection, task);
     iscsi_memory_cancel(memory, &task->claim);
-    iscsi_memory_put(memory, task->memory, task->memory_size);
+    iscsi_memory_put(memory, &session->memory, task->memory, task->memory_size);
     task->memory = NULL;
     task->aborter = NULL;
     iscsi_task_move(task, ISCSI_TASK_FREE);
     list_remove(&task->link);
+    list_remove(&task->tag_link);
     list_append(&session->free_tasks, &task->link);
     if (aborter)
         iscsi_abort_one_ended(aborter);
@@ -110,16 +118,29 @@ void iscsi_task_abort(struct iscsi_task *task, struct iscsi_task *aborter)
         in_socket = !iscsi_connection_unsend(session->connection, &task->send);
     else
         task->send.queued = false;
-    if (task->state != ISCSI_TASK_EXECUTING && !in_socket)
+    if (task->state == ISCSI_TASK_EXECUTING)
+        scsi_command_cancel(&task->command);
+    else if (!in_socket)
         iscsi_task_release(task);
+}
+
+static bool get_memory(struct iscsi_task *task, uint32_t size, bool urgent)
+{
+    struct iscsi_session *session = task->session;
+    check(!task->memory);
+    task->memory = iscsi_memory_get(&session->target->memory, &session->memory, size, urgent);
+    task->memory_size = size;
+    return task->memory != NULL;
 }
 
 bool iscsi_task_get_memory(struct iscsi_task *task, uint32_t size)
 {
-    check(!task->memory);
-    task->memory = iscsi_memory_get(&task->session->target->memory, size);
-    task->memory_size = size;
-    return task->memory != NULL;
+    return get_memory(task, size, false);
+}
+
+bool iscsi_task_get_memory_beyond_share(struct iscsi_task *task, uint32_t size)
+{
+    return get_memory(task, size, true);
 }
 
 void iscsi_task_send_last(struct iscsi_task *task)

@@ -21,8 +21,14 @@ enum iscsi_task_state {
     ISCSI_TASK_STATE_COUNT,
 };
 
+/* A burst that was asked for. */
+struct iscsi_r2t {
+    uint32_t transfer_tag, end;
+};
+
 struct iscsi_task {
-    struct list link; /* in the session's free or active tasks */
+    struct list link;     /* in the session's free or active tasks */
+    struct list tag_link; /* in its tasks by tag, while active */
     struct iscsi_session *session;
     int state;
     uint8_t opcode;
@@ -45,14 +51,17 @@ struct iscsi_task {
     uint32_t wanted;        /* write: bytes to be stored */
     uint32_t received;      /* write: bytes that came, in order */
     bool unsolicited;       /* write: Data-Out without R2T is still to come */
-    uint32_t burst_end;     /* write: of the R2T that is out */
-    uint32_t transfer_tag, data_sn, r2t_sn;
+    uint32_t asked;         /* write: where the next R2T begins */
+    struct iscsi_r2t r2ts[ISCSI_R2TS_MAX]; /* write: those that are out, oldest first: the data comes in this order */
+    unsigned r2t_count;
+    uint32_t data_sn, r2t_sn;
     uint32_t to_send, sent; /* read */
     uint8_t sense[2 + SCSI_SENSE_MAX];
 
     /* task management */
     uint8_t response;
     unsigned aborting; /* tasks that still have to end */
+    bool closes_all;   /* TARGET COLD RESET: every connection of the unit ends with the answer */
 };
 
 /* NULL when the table is used up. `counted`: a non-immediate request. */
@@ -66,5 +75,7 @@ void iscsi_task_release(struct iscsi_task *task);
  * already goes on (its StatSN is taken) and `aborter`, which may be NULL, waits for that. */
 void iscsi_task_abort(struct iscsi_task *task, struct iscsi_task *aborter);
 bool iscsi_task_get_memory(struct iscsi_task *task, uint32_t size);
+/* For data that is in the socket before other data that has its place already. */
+bool iscsi_task_get_memory_beyond_share(struct iscsi_task *task, uint32_t size);
 /* Queues the answer's last PDU: the task's place in the window is free from here on. Fills the sequence numbers. */
 void iscsi_task_send_last(struct iscsi_task *task);

@@ -28,6 +28,14 @@ static bool is_value(const char *value)
     return true;
 }
 
+static bool has_key(const struct iscsi_text *text, const char *key)
+{
+    for (unsigned i = 0; i < text->count; i++)
+        if (strcmp(text->pairs[i].key, key) == 0)
+            return true;
+    return false;
+}
+
 int iscsi_text_parse(char *data, size_t size, struct iscsi_text *ret)
 {
     ret->count = 0;
@@ -43,6 +51,8 @@ int iscsi_text_parse(char *data, size_t size, struct iscsi_text *ret)
         if (!equals || !is_key(at, (size_t)(equals - at)) || !is_value(equals + 1) || ret->count == ISCSI_TEXT_PAIRS_MAX)
             return -EPROTO;
         *equals = 0;
+        if (has_key(ret, at)) /* RFC 7143 §6.2: no key twice */
+            return -EPROTO;
         ret->pairs[ret->count++] = (struct iscsi_text_pair){.key = at, .value = equals + 1};
         at = stop + 1;
     }

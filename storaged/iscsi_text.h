@@ -20,7 +20,8 @@ struct iscsi_text {
     unsigned count;
 };
 
-/* Cuts `data` in place; the pairs point into it. -EPROTO when it is not a sequence of NUL-terminated key=value. */
+/* Cuts `data` in place; the pairs point into it. -EPROTO when it is not a sequence of NUL-terminated key=value, or has a
+ * key twice. */
 int iscsi_text_parse(char *data, size_t size, struct iscsi_text *ret);
 /* NULL when the key is not there. Marks it taken. */
 const char *iscsi_text_take(struct iscsi_text *text, const char *key);

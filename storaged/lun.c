@@ -35,6 +35,15 @@ int lun_table_add(struct lun_table *table, struct lun *lun)
     return 0;
 }
 
+/* Of a lun that is exported it stays: what initiators set outlives their sessions. */
+static void free_unit(struct lun *lun)
+{
+    if (!lun->closing || !list_is_empty(&lun->nexuses) || !lun->unit)
+        return;
+    lun->unit_free(lun->unit);
+    lun->unit = NULL;
+}
+
 void lun_table_remove(struct lun_table *table, struct lun *lun)
 {
     for (unsigned i = 0; i < table->count; i++) {
@@ -44,6 +53,7 @@ void lun_table_remove(struct lun_table *table, struct lun *lun)
         table->count--;
         lun->closing = true;
         lun_expel(lun, NULL, "the volume is no longer exported");
+        free_unit(lun);
         return;
     }
 }
@@ -83,6 +93,7 @@ void lun_nexus_close(struct lun_nexus *nexus)
 {
     check(nexus->dropped);
     list_remove(&nexus->link);
+    free_unit(nexus->lun);
     nexus->lun = NULL;
 }
 

@@ -22,9 +22,20 @@ enum lun_opcode {
     LUN_COMPARE_WRITE,
     LUN_OR_WRITE, /* data |= what is there, in one step (SBC-4 §5.15, set operation) */
     LUN_MAP,      /* is `sector` backed by space, and how many of `sectors` are like it? → mapped, run_sectors. No data */
+    LUN_BARRIER,  /* done when every request that came before it, whoever's, at whichever node, is. No sectors, no data */
 };
 
 #define LUN_COMPARE_MAX 128u
+/* What a request brings along in `data`, in bytes. */
+static inline uint32_t lun_bytes_out(enum lun_opcode opcode, uint32_t sectors)
+{
+    switch (opcode) {
+    case LUN_WRITE:
+    case LUN_OR_WRITE: return sectors * LUN_SECTOR_SIZE;
+    case LUN_COMPARE_WRITE: return 2 * sectors * LUN_SECTOR_SIZE;
+    default: return 0;
+    }
+}
 #define LUN_ATOMIC_MAX 32u /* sectors: a LUN_WRITE of so many that does not cross a multiple of it is on a copy wholly or not at all */
 
 enum lun_status {
@@ -42,7 +53,7 @@ struct lun_request {
     enum lun_opcode opcode;
     uint64_t sector;     /* first, in LUN_SECTOR_SIZE units; inside the volume: the target checked */
     uint32_t sectors;    /* READ and WRITE: at most LUN_REQUEST_MAX bytes */
-    uint8_t *data;       /* READ, WRITE: sectors * 512 bytes from iobuf_get, aligned to 4096; the target's */
+    uint8_t *data;       /* READ, WRITE, …: sectors * 512 bytes (twice for COMPARE_WRITE) from iobuf_get, aligned to 4096; the target's */
     enum lun_status status;
     uint64_t bad_sector;
     uint32_t miscompare_offset;
@@ -72,6 +83,7 @@ struct lun_admission {
 /* One initiator's login at one target. Embedded in the target's session. */
 struct lun_nexus {
     char initiator[224]; /* RFC 7143 §4.2.7: at most 223 bytes */
+    char address[64];    /* where it connects from, "127.0.0.1:40112", for people; "": not known */
     struct lun *lun;
     bool dropped; /* lun_nexus_drop was called: nothing is submitted any more */
     /* Called when the group wants the initiator's connections closed (its admission ended, a held command ran into
@@ -88,6 +100,10 @@ struct lun {
     uint64_t sectors;
     struct list nexuses;
     bool closing;            /* no new nexus */
+    struct scsi_sanitize *sanitize; /* SANITIZE is at work; scsi_sanitize.c */
+    bool sanitize_failed, sanitize_may_exit;
+    void *unit;              /* the command set's own; freed by unit_free once not exported and without a nexus */
+    void (*unit_free)(void *unit);
     void (*submit)(struct lun *lun, struct lun_request *request);
     /* The nexus is lost: gives back (LUN_DROPPED) what is still held of it and lets finish what is under way. May call
      * `done` from within. NULL when nothing is ever held. */

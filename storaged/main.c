@@ -6,11 +6,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <systemd/sd-daemon.h>
 
 #include "common/log.h"
 #include "common/seal.h"
 #include "storaged/control.h"
+#include "storaged/iscsi_target.h"
 
 struct daemon {
     struct site site;
@@ -47,19 +49,31 @@ static int load(struct daemon *daemon, const char *path, struct err *err)
 /* A pool that cannot be opened is told by every verb that needs one; the rest works, so that people can ask. */
 static void open_pool(struct daemon *daemon)
 {
-    char paths[POOL_DISKS_MAX][256];
+    struct pool_places places;
     const char *list[POOL_DISKS_MAX];
-    unsigned count;
     struct err err;
-    int error = control_load_pool_paths(&daemon->site, paths, &count, &err);
-    for (unsigned i = 0; i < count; i++)
-        list[i] = paths[i];
-    if (error == 0 && count)
-        error = engine_open_pool(daemon->engine, list, count, &err);
+    int error = control_load_pool_places(&daemon->site, &places, &err);
+    for (unsigned i = 0; i < places.count; i++)
+        list[i] = places.paths[i];
+    engine_give_up_disks(daemon->engine, places.lost, places.lost_count);
+    if (error == 0 && places.count)
+        error = engine_open_pool(daemon->engine, list, places.count, &err);
     if (error < 0)
         log_error("%s", err.text);
-    else if (count == 0)
+    else if (places.count == 0)
         log_notice("this node has no pool yet; make one with 'hcictl pool create'");
+}
+
+/* Initiators, strangers among them, may be more than the usual 1024 (iscsi_target.h); disks, sockets and files beside. */
+static void allow_descriptors(void)
+{
+    struct rlimit limit;
+    rlim_t wanted = ISCSI_CONNECTIONS_MAX + 512;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= wanted)
+        return;
+    limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
+    if (setrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur < wanted)
+        log_warning("at most %llu descriptors: many initiators at once may have to wait", (unsigned long long)limit.rlim_cur);
 }
 
 static int start(struct daemon *daemon, struct err *err)
@@ -75,6 +89,7 @@ static int start(struct daemon *daemon, struct err *err)
     sd_event_add_signal(daemon->event, NULL, SIGTERM, NULL, NULL);
     sd_event_add_signal(daemon->event, NULL, SIGINT, NULL, NULL);
     signal(SIGPIPE, SIG_IGN);
+    allow_descriptors();
     error = control_new(daemon->event, &daemon->site, &daemon->control, err);
     if (error < 0)
         return error;

@@ -7,7 +7,7 @@
 
 #include "common/bytes.h"
 
-#define METADATA_KEY_SIZE 64u
+#define METADATA_KEY_SIZE 80u /* "reservations." and a volume's name */
 #define METADATA_ENTRIES_MAX 32u
 #define METADATA_BYTES_MAX (40u * 1024) /* keys and texts together */
 #define METADATA_CHANGES_MAX 16u

@@ -31,7 +31,7 @@ enum data_rule {
     DATA_HASHES,  /* count hashes */
     DATA_IDS,     /* count ids */
     DATA_TAIL,    /* count tail entries */
-    DATA_SECTORS, /* FORWARD of a write: sectors */
+    DATA_SECTORS, /* FORWARD: what its opcode brings along (lun_bytes_out) */
     DATA_MAP,     /* up to MIRROR_MAP_MAX bytes of text */
     DATA_ANY,     /* up to MIRROR_DATA_MAX */
 };
@@ -59,17 +59,22 @@ static const struct schema schemas[] = {
     [MIRROR_NEED] = {"NEED", DATA_NONE, {OF_GROUP, FIELD(FIELD_U64, tag, 0), FIELD(FIELD_U64, bitmap, 0)}},
     [MIRROR_TAIL] = {"TAIL", DATA_TAIL, {OF_GROUP, FIELD(FIELD_U32, count, MIRROR_TAIL_ENTRIES), FIELD(FIELD_BOOL, last, 0)}},
     [MIRROR_FORWARD] = {"FORWARD", DATA_SECTORS,
-                        {OF_GROUP, FIELD(FIELD_ID, volume, 0), FIELD(FIELD_U64, tag, 0), FIELD(FIELD_U8, opcode, LUN_FLUSH),
-                         FIELD(FIELD_U64, sector, 0), FIELD(FIELD_U32, sectors, UINT32_MAX)}},
+                        {OF_GROUP, FIELD(FIELD_ID, volume, 0), FIELD(FIELD_U64, tag, 0), FIELD(FIELD_U8, opcode, LUN_BARRIER),
+                         FIELD(FIELD_U64, sector, 0), FIELD(FIELD_U32, sectors, UINT32_MAX),
+                         FIELD(FIELD_BOOL, tried, 0)}},
     [MIRROR_ANSWER] = {"ANSWER", DATA_ANY,
                        {FIELD(FIELD_ID, group, 0), FIELD(FIELD_U64, tag, 0), FIELD(FIELD_U8, status, LUN_DROPPED),
-                        FIELD(FIELD_U64, sector, 0)}},
+                        FIELD(FIELD_U64, sector, 0), FIELD(FIELD_U32, offset, LUN_COMPARE_MAX * LUN_SECTOR_SIZE - 1),
+                        FIELD(FIELD_BOOL, mapped, 0), FIELD(FIELD_U64, run_sectors, 0)}},
     [MIRROR_SWAP] = {"SWAP", DATA_MAP, {FIELD(FIELD_ID, group, 0), FIELD(FIELD_U64, tag, 0)}},
     [MIRROR_CREATE] = {"CREATE", DATA_NONE,
                        {FIELD(FIELD_ID, group, 0), FIELD(FIELD_NAME, group_name, 0), FIELD(FIELD_ID, volume, 0),
                         FIELD(FIELD_NAME, name, 0), FIELD(FIELD_U64, size_bytes, 0), FIELD(FIELD_BOOL, is_new, 0),
                         FIELD(FIELD_U64, tag, 0)}},
     [MIRROR_REMOVE] = {"REMOVE", DATA_NONE, {FIELD(FIELD_ID, group, 0), FIELD(FIELD_ID, volume, 0), FIELD(FIELD_U64, tag, 0)}},
+    [MIRROR_GROW] = {"GROW", DATA_NONE,
+                     {FIELD(FIELD_ID, group, 0), FIELD(FIELD_ID, volume, 0), FIELD(FIELD_U64, size_bytes, 0), FIELD(FIELD_U32, count, 2),
+                      FIELD(FIELD_U64, tag, 0)}},
     [MIRROR_DONE] = {"DONE", DATA_MAP,
                      {FIELD(FIELD_U64, tag, 0), FIELD(FIELD_U32, result, UINT32_MAX), FIELD(FIELD_U64, version, 0)}},
     [MIRROR_FETCH] = {"FETCH", DATA_NONE, {OF_GROUP, OF_BLOCKS(WRITE_BLOCKS_MAX), FIELD(FIELD_U64, tag, 0)}},
@@ -208,10 +213,11 @@ static bool data_fits(const struct schema *schema, const struct mirror_message *
     case DATA_TAIL: return size == (uint64_t)message->count * MIRROR_TAIL_ENTRY_SIZE;
     case DATA_SECTORS: {
         uint64_t bytes = (uint64_t)message->sectors * LUN_SECTOR_SIZE;
-        bool moves_data = message->opcode == LUN_READ || message->opcode == LUN_WRITE;
-        if (moves_data && (bytes == 0 || bytes > LUN_REQUEST_MAX))
+        uint64_t most = message->opcode == LUN_COMPARE_WRITE ? LUN_COMPARE_MAX * LUN_SECTOR_SIZE : LUN_REQUEST_MAX;
+        bool moves_data = message->opcode == LUN_READ || lun_bytes_out(message->opcode, 1);
+        if (moves_data && (bytes == 0 || bytes > most))
             return false;
-        return size == (message->opcode == LUN_WRITE ? bytes : 0);
+        return size == lun_bytes_out(message->opcode, message->sectors);
     }
     case DATA_MAP: return size <= MIRROR_MAP_MAX;
     case DATA_ANY: return size <= MIRROR_DATA_MAX;

@@ -21,7 +21,7 @@
 #include "quorum/authority_core.h"
 #include "storaged/lun.h"
 
-#define MIRROR_VERSION 1u
+#define MIRROR_VERSION 2u
 #define MIRROR_HEAD_SIZE 24u
 #define MIRROR_BODY_MAX 320u
 #define MIRROR_FRAME_MAX (MIRROR_HEAD_SIZE + MIRROR_BODY_MAX) /* without data */
@@ -52,9 +52,10 @@ enum mirror_kind {
     MIRROR_SWAP = 15,  /* meta.swap, to the authority */
     MIRROR_CREATE = 16,
     MIRROR_REMOVE = 17,
-    MIRROR_DONE = 18,  /* the answer to SWAP, CREATE, REMOVE */
+    MIRROR_DONE = 18,  /* the answer to SWAP, CREATE, REMOVE, GROW */
     MIRROR_FETCH = 19, /* P → S: my copy of these blocks is bad, send yours */
     MIRROR_FETCHED = 20,
+    MIRROR_GROW = 21, /* a volume, in steps: count (engine_grow.c) */
 };
 
 /* Flat: a message uses the fields that its kind's schema names; the others are zero. */
@@ -80,6 +81,10 @@ struct mirror_message {
     uint8_t status; /* enum lun_status */
     uint64_t sector;
     uint32_t sectors;
+    uint8_t tried;   /* FORWARD of LUN_COMPARE_WRITE: it may have been carried out here before */
+    uint32_t offset; /* ANSWER: of a miscompare, in bytes */
+    uint8_t mapped;  /* ANSWER to LUN_MAP */
+    uint64_t run_sectors;
 
     int32_t result; /* 0 or a negative errno */
     uint64_t version;

@@ -38,10 +38,15 @@ struct pool_create_options {
 /* Refuses disks that carry a signature, are mounted, are too small, or twice the same; *ret_pool is the new id. */
 int pool_create(const struct pool_create_options *options, struct id *ret_pool, struct err *err);
 
-/* Replays the journal; blocking, the ring is used only from the first operation on. A missing, foreign, twice-present
- * disk or one that another process holds (flock) is refused with a sentence. Afterwards everything acknowledged before
+/* Replays the journal; blocking, the ring is used only from the first operation on. A foreign or twice-present disk, or
+ * one that another process holds (flock), is refused with a sentence. Afterwards everything acknowledged before
  * is there, durable. The copies of writes under way have an arena of their own: callers' buffers cannot starve it. */
 int pool_open(struct ring *ring, const char *const *paths, unsigned path_count, struct pool **ret, struct err *err);
+/* The same; disks that are missing and that the operator has given up (`lost`) do not keep it from opening. Without that
+ * more than half of the disks that were not struck before must be there; those that are not are struck. Paths that lead
+ * to no disk of the pool (any more) are told in the log and left alone. */
+int pool_open_without(struct ring *ring, const char *const *paths, unsigned path_count, const struct id *lost,
+                      unsigned lost_count, struct pool **ret, struct err *err);
 /* Writes a checkpoint and closes. Nothing of the caller's may be in flight. Runs the ring meanwhile. */
 void pool_close(struct pool *pool);
 
@@ -149,7 +154,8 @@ struct pool_io {
 };
 /* result 0, -EBADMSG (wrong checksum, or the device cannot read the place), or the pool's failure. */
 void pool_read(struct pool *pool, struct pool_io *io);
-/* done(0) when durable in the journal. `data` is NOT needed after done (the pool keeps its own copy or reference). */
+/* done(0) when durable: up to 64 KiB inside one extent (1 MiB of the volume) in the journal, all or nothing after
+ * a crash; more in its place. `data` is NOT needed after done (the pool keeps its own copy). */
 void pool_write(struct pool *pool, struct pool_io *io);
 /* UNMAP: the blocks read zeros afterwards; durable and ordered like a write. */
 void pool_zero(struct pool *pool, struct pool_io *io);

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
@@ -26,6 +27,7 @@ struct candidate {
     ino_t inode;
     uint64_t bytes;
     struct pool_layout layout;
+    struct id id;
 };
 
 struct creation {
@@ -33,7 +35,10 @@ struct creation {
     struct candidate disks[POOL_DISKS_MAX];
     uint64_t journal_bytes;
     struct id pool;
+    struct format_super super; /* of a prepared disk */
 };
+
+static int journal_size(struct creation *creation, struct err *err);
 
 /* --- looking ------------------------------------------------------------------------------------------------------ */
 
@@ -173,10 +178,11 @@ static int candidate_check_content(const struct candidate *disk, bool force, str
 {
     struct format_super super;
     unsigned slot;
+    bool doubt;
     char what[256], text[ID_TEXT_SIZE];
     if (force || disk->made)
         return 0;
-    if (pool_super_read(disk->fd, &super, &slot) == 0)
+    if (pool_super_read(disk->fd, &super, &slot, &doubt) == 0)
         return err_set(err, -EEXIST, "in_use", "disk %s carries pool %s already; use it, or overwrite it with --force",
                        disk->path, id_format(&super.pool, text));
     if (signature_find(disk, what, sizeof what))
@@ -200,7 +206,7 @@ static int candidate_check(struct creation *creation, unsigned index, struct err
     if (disk->bytes < POOL_DISK_BYTES_MIN)
         return err_set(err, -EINVAL, "too_small", "disk %s has %llu MiB, too small; choose one of %llu MiB or more",
                        disk->path, (unsigned long long)disk->bytes >> 20, POOL_DISK_BYTES_MIN >> 20);
-    if (pool_layout_compute(disk->bytes, index == 0, creation->journal_bytes, &disk->layout) < 0)
+    if (pool_layout_compute(disk->bytes, creation->journal_bytes, &disk->layout) < 0)
         return err_set(
             err, -EINVAL, "too_small",
             "disk %s has %llu MiB, no room beside a journal of %llu MiB; choose a smaller journal or a larger disk",
@@ -235,46 +241,55 @@ static int disk_clear(const struct creation *creation, unsigned index)
 {
     const struct candidate *disk = &creation->disks[index];
     uint64_t end = disk->bytes / FORMAT_BLOCK * FORMAT_BLOCK;
-    int result = zeros_write(disk->fd, 0, index == 0 ? FORMAT_GROUP_END : WIPE_BYTES);
+    int result = zeros_write(disk->fd, 0, FORMAT_GROUP_END);
     if (result == 0)
         result = zeros_write(disk->fd, end - WIPE_BYTES, WIPE_BYTES);
     /* Written, not only allocated: a durable write into it needs no change of the file system's own tables. */
-    if (result == 0 && index == 0)
+    if (result == 0)
         result = zeros_write(disk->fd, FORMAT_GROUP_END, creation->journal_bytes);
     if (result == 0)
         result = zeros_make(disk, disk->layout.table_offset, disk->layout.checksum_offset - disk->layout.table_offset);
     return result;
 }
 
-static int catalogue_make(const struct creation *creation)
+static int catalogue_make(const struct creation *creation, unsigned index)
 {
     cleanup_free struct format_slot *slot = pool_aligned(FORMAT_BLOCK);
     *slot = (struct format_slot){
         .magic = FORMAT_CATALOGUE_MAGIC, .version = FORMAT_VERSION, .pool = creation->pool, .sequence = 1, .used = 1};
     slot->crc = pool_crc(slot, sizeof *slot);
-    return pool_write_at(creation->disks[0].fd, slot, FORMAT_BLOCK, FORMAT_CATALOGUE_OFFSET(0));
+    return pool_write_at(creation->disks[index].fd, slot, FORMAT_BLOCK, FORMAT_CATALOGUE_OFFSET(1));
+}
+
+static void super_fill(const struct creation *creation, unsigned index, struct format_super *ret)
+{
+    const struct candidate *disk = &creation->disks[index];
+    *ret = (struct format_super){.pool = creation->pool,
+                                 .disk = disk->id,
+                                 .node = creation->options->node,
+                                 .disk_index = (uint16_t)index,
+                                 .flags = FORMAT_SUPER_CLEAN,
+                                 .disk_bytes = disk->bytes,
+                                 .table_offset = disk->layout.table_offset,
+                                 .checksum_offset = disk->layout.checksum_offset,
+                                 .data_offset = disk->layout.data_offset,
+                                 .extent_count = disk->layout.extent_count,
+                                 .journal_offset = FORMAT_GROUP_END,
+                                 .journal_blocks = creation->journal_bytes / FORMAT_BLOCK,
+                                 .journal = id_random(),
+                                 .table_sequence = 1};
+    ret->tail_lsn = ret->journal_blocks; /* the ring's beginning, and never 0 */
+    for (unsigned other = 0; other < creation->options->path_count; other++) {
+        ret->disks[other] = creation->disks[other].id;
+        ret->disk_states[other] = FORMAT_DISK_OK;
+    }
 }
 
 static int super_make(const struct creation *creation, unsigned index)
 {
     const struct candidate *disk = &creation->disks[index];
     cleanup_free struct format_super *super = pool_aligned(sizeof *super);
-    *super = (struct format_super){.pool = creation->pool,
-                                   .disk = id_random(),
-                                   .node = creation->options->node,
-                                   .disk_index = index,
-                                   .disk_count = creation->options->path_count,
-                                   .disk_bytes = disk->bytes,
-                                   .table_offset = disk->layout.table_offset,
-                                   .checksum_offset = disk->layout.checksum_offset,
-                                   .data_offset = disk->layout.data_offset,
-                                   .extent_count = disk->layout.extent_count};
-    if (index == 0) {
-        super->journal_offset = FORMAT_GROUP_END;
-        super->journal_blocks = creation->journal_bytes / FORMAT_BLOCK;
-        super->tail_lsn = super->journal_blocks; /* the ring's beginning, and never 0 */
-        super->journal = id_random();
-    }
+    super_fill(creation, index, super);
     for (unsigned slot = 0; slot < 2; slot++) {
         super->sequence = slot + 1;
         pool_super_seal(super);
@@ -294,8 +309,8 @@ static int disks_make(struct creation *creation, struct err *err)
         int result = step < count ? disk_clear(creation, index) : 0;
         if (result == 0 && step < count && fsync(creation->disks[index].fd) < 0)
             result = -errno;
-        if (result == 0 && step >= count && index == 0)
-            result = catalogue_make(creation);
+        if (result == 0 && step >= count)
+            result = catalogue_make(creation, index);
         if (result == 0 && step >= count)
             result = super_make(creation, index);
         if (result < 0)
@@ -316,21 +331,97 @@ static void creation_end(struct creation *creation, bool failed)
     }
 }
 
+/* --- one more for a pool that serves -------------------------------------------------------------------------------- */
+
+static int prepared_make(struct creation *creation, struct err *err)
+{
+    struct candidate *disk = &creation->disks[0];
+    cleanup_free struct format_super *super = pool_aligned(sizeof *super);
+    int result = disk_clear(creation, 0);
+    if (result == 0 && fsync(disk->fd) < 0)
+        result = -errno;
+    super_fill(creation, 0, super);
+    /* It names nobody, not even itself: the pool's other disks say whether it is one of them. */
+    super->table_sequence = 0;
+    memset(super->disks, 0, sizeof super->disks);
+    memset(super->disk_states, 0, sizeof super->disk_states);
+    for (unsigned slot = 0; slot < 2 && result == 0; slot++) {
+        super->sequence = slot + 1;
+        pool_super_seal(super);
+        result = pool_write_at(disk->fd, super, sizeof *super, FORMAT_SUPER_OFFSET(slot));
+    }
+    if (result == 0 && fsync(disk->fd) < 0)
+        result = -errno;
+    if (result < 0)
+        return err_set(err, result, "io", "disk %s: writing: %s; check the disk", disk->path, strerror(-result));
+    creation->super = *super;
+    return 0;
+}
+
+int pool_disk_prepare(const struct pool_disk_prepare_options *options, struct pool_disk_prepared **ret, struct err *err)
+{
+    struct pool_create_options as_created = {.paths = &options->path,
+                                             .path_count = 1,
+                                             .file_bytes = options->file_bytes,
+                                             .node = options->node,
+                                             .journal_bytes = options->journal_bytes,
+                                             .force = options->force};
+    struct creation creation = {.options = &as_created, .pool = options->pool};
+    int result = journal_size(&creation, err);
+    if (result < 0)
+        return result;
+    creation.disks[0] = (struct candidate){.path = options->path, .fd = -1, .id = id_random()};
+    result = candidate_check(&creation, 0, err);
+    if (result == 0)
+        result = prepared_make(&creation, err);
+    struct pool_disk_prepared *prepared = result == 0 ? calloc(1, sizeof *prepared) : NULL;
+    if (result == 0) {
+        check(prepared);
+        *prepared = (struct pool_disk_prepared){.path = strdup(options->path), .fd = creation.disks[0].fd,
+                                                .super = creation.super};
+        check(prepared->path);
+        creation.disks[0].fd = -1; /* and with it the lock */
+        *ret = prepared;
+    }
+    creation_end(&creation, result < 0);
+    return result;
+}
+
+void pool_disk_prepared_free(struct pool_disk_prepared *prepared)
+{
+    if (!prepared)
+        return;
+    if (prepared->fd >= 0)
+        close(prepared->fd);
+    free(prepared->path);
+    free(prepared);
+}
+
+/* --- a pool ---------------------------------------------------------------------------------------------------------- */
+
+static int journal_size(struct creation *creation, struct err *err)
+{
+    const struct pool_create_options *options = creation->options;
+    creation->journal_bytes = (options->journal_bytes ? options->journal_bytes : POOL_JOURNAL_BYTES_DEFAULT) /
+                              FORMAT_BLOCK * FORMAT_BLOCK;
+    if (creation->journal_bytes >= POOL_JOURNAL_BYTES_MIN && creation->journal_bytes <= POOL_JOURNAL_BYTES_MAX)
+        return 0;
+    return err_set(err, -EINVAL, "invalid", "pool: a journal of %llu MiB; choose %llu to %llu MiB",
+                   (unsigned long long)creation->journal_bytes >> 20, POOL_JOURNAL_BYTES_MIN >> 20,
+                   POOL_JOURNAL_BYTES_MAX >> 20);
+}
+
 int pool_create(const struct pool_create_options *options, struct id *ret_pool, struct err *err)
 {
     struct creation creation = {.options = options, .pool = id_random()};
-    creation.journal_bytes = (options->journal_bytes ? options->journal_bytes : POOL_JOURNAL_BYTES_DEFAULT) /
-                             FORMAT_BLOCK * FORMAT_BLOCK;
     if (options->path_count == 0 || options->path_count > POOL_DISKS_MAX)
         return err_set(err, -EINVAL, "invalid", "pool: %u disks named; name 1 to %u", options->path_count,
                        POOL_DISKS_MAX);
-    if (creation.journal_bytes < POOL_JOURNAL_BYTES_MIN || creation.journal_bytes > POOL_JOURNAL_BYTES_MAX)
-        return err_set(err, -EINVAL, "invalid", "pool: a journal of %llu MiB; choose %llu to %llu MiB",
-                       (unsigned long long)creation.journal_bytes >> 20, POOL_JOURNAL_BYTES_MIN >> 20,
-                       POOL_JOURNAL_BYTES_MAX >> 20);
+    int result = journal_size(&creation, err);
+    if (result < 0)
+        return result;
     for (unsigned index = 0; index < options->path_count; index++)
-        creation.disks[index] = (struct candidate){.path = options->paths[index], .fd = -1};
-    int result = 0;
+        creation.disks[index] = (struct candidate){.path = options->paths[index], .fd = -1, .id = id_random()};
     for (unsigned index = 0; index < options->path_count && result == 0; index++)
         result = candidate_check(&creation, index, err);
     if (result == 0)

@@ -1,57 +1,32 @@
-/* Extents: handing them out, which of their blocks were written, which may differ from the peer, their checksums. */
+/* Extents: handing them out, which of their blocks were written or lost. */
 #include <errno.h>
 #include <isa-l/crc.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "common/check.h"
+#include "common/log.h"
 #include "storaged/pool_internal.h"
-
-/* Address space for the whole table, memory only where it is used. */
-static void *table_map(size_t size)
-{
-    void *table = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return table == MAP_FAILED ? NULL : table;
-}
-
-int pool_extents_new(struct pool *pool)
-{
-    pool->extent_count = 0;
-    for (unsigned index = 0; index < pool->disk_count; index++) {
-        struct pool_disk *disk = &pool->disks[index];
-        disk->first_extent = disk->hint = pool->extent_count;
-        disk->free_extents = disk->super.extent_count;
-        pool->extent_count += disk->super.extent_count;
-    }
-    pool->descriptors = table_map(pool->extent_count * sizeof *pool->descriptors);
-    pool->checksums = table_map(pool->extent_count * sizeof *pool->checksums);
-    pool->busy = table_map(pool->extent_count * sizeof *pool->busy);
-    return pool->descriptors && pool->checksums && pool->busy ? 0 : -ENOMEM;
-}
-
-void pool_extents_free(struct pool *pool)
-{
-    if (pool->descriptors)
-        munmap(pool->descriptors, pool->extent_count * sizeof *pool->descriptors);
-    if (pool->checksums)
-        munmap(pool->checksums, pool->extent_count * sizeof *pool->checksums);
-    if (pool->busy)
-        munmap(pool->busy, pool->extent_count * sizeof *pool->busy);
-}
 
 struct pool_disk *pool_extents_disk(struct pool *pool, uint32_t extent)
 {
-    check(extent < pool->extent_count);
-    unsigned index = pool->disk_count - 1;
-    while (pool->disks[index].first_extent > extent)
-        index--;
-    return &pool->disks[index];
+    struct pool_disk *disk = &pool->disks[extent >> EXTENT_DISK_SHIFT];
+    check((extent & EXTENT_LOCAL_MASK) < disk->extent_count);
+    return disk;
+}
+
+struct format_descriptor *pool_extents_descriptor(struct pool *pool, uint32_t extent)
+{
+    return &pool_extents_disk(pool, extent)->descriptors[extent & EXTENT_LOCAL_MASK];
+}
+
+uint32_t *pool_extents_busy(struct pool *pool, uint32_t extent)
+{
+    return &pool_extents_disk(pool, extent)->busy[extent & EXTENT_LOCAL_MASK];
 }
 
 uint64_t pool_extents_offset(struct pool *pool, uint32_t extent, unsigned block)
 {
-    const struct pool_disk *disk = pool_extents_disk(pool, extent);
-    return disk->super.data_offset + (uint64_t)(extent - disk->first_extent) * FORMAT_EXTENT +
+    return pool_extents_disk(pool, extent)->super.data_offset + (uint64_t)(extent & EXTENT_LOCAL_MASK) * FORMAT_EXTENT +
            (uint64_t)block * FORMAT_BLOCK;
 }
 
@@ -69,7 +44,7 @@ uint32_t pool_extents_checksum(uint32_t seed, uint64_t block, const void *data)
 /* --- bits -------------------------------------------------------------------------------------------------------- */
 
 /* The bits of word `word` that lie in [first, first + count). */
-static uint64_t word_mask(unsigned word, unsigned first, unsigned count)
+uint64_t pool_extents_mask(unsigned word, unsigned first, unsigned count)
 {
     unsigned low = word * 64, from = first > low ? first - low : 0, end = first + count;
     if (end <= low || from >= 64)
@@ -84,83 +59,177 @@ static bool bits_any(const uint64_t bits[static 4])
     return (bits[0] | bits[1] | bits[2] | bits[3]) != 0;
 }
 
-bool pool_extents_is_written(const struct pool *pool, uint32_t extent, unsigned block)
+static bool descriptor_is_empty(const struct format_descriptor *descriptor)
 {
-    return pool->descriptors[extent].written[block / 64] >> (block % 64) & 1;
+    return !bits_any(descriptor->written) && !bits_any(descriptor->dirty) && !bits_any(descriptor->lost);
 }
 
-bool pool_extents_any_written(const struct pool *pool, uint32_t extent, unsigned first, unsigned count)
+bool pool_extents_is_written(struct pool *pool, uint32_t extent, unsigned block)
 {
+    return pool_extents_descriptor(pool, extent)->written[block / 64] >> (block % 64) & 1;
+}
+
+bool pool_extents_is_lost(struct pool *pool, uint32_t extent, unsigned block)
+{
+    return pool_extents_descriptor(pool, extent)->lost[block / 64] >> (block % 64) & 1;
+}
+
+bool pool_extents_any_content(struct pool *pool, uint32_t extent, unsigned first, unsigned count)
+{
+    const struct format_descriptor *descriptor = pool_extents_descriptor(pool, extent);
     for (unsigned word = 0; word < 4; word++)
-        if (pool->descriptors[extent].written[word] & word_mask(word, first, count))
+        if ((descriptor->written[word] | descriptor->lost[word]) & pool_extents_mask(word, first, count))
             return true;
     return false;
 }
 
-void pool_extents_set_written(struct pool *pool, uint32_t extent, unsigned first, unsigned count,
-                              const uint32_t *checksums)
+static struct pool_volume *extent_volume(struct pool *pool, const struct format_descriptor *descriptor)
 {
-    struct format_descriptor *descriptor = &pool->descriptors[extent];
+    struct pool_volume *volume = pool_volume_find(pool, &descriptor->volume);
+    return volume && volume->life == descriptor->life && descriptor->logical < volume->extent_count ? volume : NULL;
+}
+
+static unsigned bits_count(const uint64_t bits[static 4])
+{
+    unsigned count = 0;
+    for (unsigned word = 0; word < 4; word++)
+        count += (unsigned)__builtin_popcountll(bits[word]);
+    return count;
+}
+
+/* Sets `lost` to the bits' value; true: something changed. */
+static bool lost_change(struct pool *pool, struct format_descriptor *descriptor, unsigned first, unsigned count,
+                        bool value)
+{
     bool changed = false;
     for (unsigned word = 0; word < 4; word++) {
-        uint64_t mask = word_mask(word, first, count);
+        uint64_t mask = pool_extents_mask(word, first, count), old = descriptor->lost[word];
+        uint64_t new = value ? old | mask : old & ~mask;
+        if (new == old)
+            continue;
+        struct pool_volume *volume = extent_volume(pool, descriptor);
+        if (volume)
+            volume->lost_blocks += (uint64_t)__builtin_popcountll(new) - (uint64_t)__builtin_popcountll(old);
+        descriptor->lost[word] = new;
+        changed = true;
+    }
+    return changed;
+}
+
+void pool_extents_set_written(struct pool *pool, uint32_t extent, unsigned first, unsigned count)
+{
+    struct format_descriptor *descriptor = pool_extents_descriptor(pool, extent);
+    bool changed = lost_change(pool, descriptor, first, count, false);
+    for (unsigned word = 0; word < 4; word++) {
+        uint64_t mask = pool_extents_mask(word, first, count);
         changed |= (descriptor->written[word] & mask) != mask;
         descriptor->written[word] |= mask;
     }
-    memcpy(&pool->checksums[extent][first], checksums, count * sizeof *checksums);
-    pool_tables_touch(pool, extent, FORMAT_CHECKSUMS);
     if (changed)
         pool_tables_touch(pool, extent, FORMAT_DESCRIPTORS);
 }
 
 void pool_extents_set_zero(struct pool *pool, uint32_t extent, unsigned first, unsigned count)
 {
-    struct format_descriptor *descriptor = &pool->descriptors[extent];
+    struct format_descriptor *descriptor = pool_extents_descriptor(pool, extent);
+    lost_change(pool, descriptor, first, count, false);
     for (unsigned word = 0; word < 4; word++)
-        descriptor->written[word] &= ~word_mask(word, first, count);
-    pool->may_be_empty = true;
+        descriptor->written[word] &= ~pool_extents_mask(word, first, count);
+    pool_extents_may_be_empty(pool, extent);
     pool_tables_touch(pool, extent, FORMAT_DESCRIPTORS);
 }
 
-/* --- handing out ------------------------------------------------------------------------------------------------- */
+void pool_extents_set_lost(struct pool *pool, uint32_t extent, unsigned first, unsigned count)
+{
+    if (lost_change(pool, pool_extents_descriptor(pool, extent), first, count, true))
+        pool_tables_touch(pool, extent, FORMAT_DESCRIPTORS);
+}
+
+/* --- handing out and giving back --------------------------------------------------------------------------------- */
+
+/* After a disk was lost with extents that nothing else tells of. */
+bool pool_extents_hole_is_lost(const struct pool_volume *volume)
+{
+    return volume->flags & FORMAT_VOLUME_HOLES_LOST;
+}
+
+static void extent_take(struct pool_volume *volume, uint32_t extent)
+{
+    struct pool *pool = volume->pool;
+    const struct format_descriptor *descriptor = pool_extents_descriptor(pool, extent);
+    check(!volume->map[descriptor->logical]);
+    volume->map[descriptor->logical] = extent + 1;
+    volume->used_extents++;
+    volume->dirty_blocks += bits_count(descriptor->dirty);
+    volume->lost_blocks += bits_count(descriptor->lost);
+    pool->used_extents++;
+    pool_extents_disk(pool, extent)->free_extents--;
+    pool_extents_may_be_empty(pool, extent);
+}
 
 static void extent_release(struct pool_volume *volume, uint32_t extent)
 {
     struct pool *pool = volume->pool;
     struct pool_disk *disk = pool_extents_disk(pool, extent);
-    struct format_descriptor *descriptor = &pool->descriptors[extent];
-    check(descriptor->state == FORMAT_EXTENT_USED && pool->busy[extent] == 0);
+    struct format_descriptor *descriptor = pool_extents_descriptor(pool, extent);
+    uint32_t local = extent & EXTENT_LOCAL_MASK;
+    check(descriptor->birth && volume->map[descriptor->logical] == extent + 1);
     volume->map[descriptor->logical] = 0;
     volume->used_extents--;
+    volume->dirty_blocks -= bits_count(descriptor->dirty);
+    volume->lost_blocks -= bits_count(descriptor->lost);
     pool->used_extents--;
     disk->free_extents++;
-    if (extent < disk->hint)
-        disk->hint = extent;
+    disk->empty[local / 64] &= ~(UINT64_C(1) << (local % 64));
+    if (local < disk->hint)
+        disk->hint = local;
     memset(descriptor, 0, sizeof *descriptor);
     pool_tables_touch(pool, extent, FORMAT_DESCRIPTORS);
 }
 
-/* Extents that hold nothing any more go back. Their descriptor on disk may be older than a new owner's data: replay
- * then repeats what emptied it (the tail has not passed that) and the new owner's writes as well. */
-void pool_extents_release_empty(struct pool *pool)
+void pool_extents_may_be_empty(struct pool *pool, uint32_t extent)
 {
-    bool wanted = pool->may_be_empty;
-    pool->may_be_empty = false;
-    for (unsigned index = 0; wanted && index < POOL_VOLUMES_MAX; index++) {
-        struct pool_volume *volume = pool->volumes[index];
-        for (uint32_t logical = 0; volume && logical < volume->extent_count; logical++) {
-            uint32_t extent = volume->map[logical] - 1;
-            if (!volume->map[logical] || bits_any(pool->descriptors[extent].written) ||
-                bits_any(pool->descriptors[extent].dirty))
-                continue;
-            if (pool->busy[extent])
-                pool->may_be_empty = true; /* next time */
-            else
-                extent_release(volume, extent);
-        }
+    struct pool_disk *disk = pool_extents_disk(pool, extent);
+    uint32_t local = extent & EXTENT_LOCAL_MASK;
+    if (!descriptor_is_empty(&disk->descriptors[local]))
+        return;
+    disk->empty[local / 64] |= UINT64_C(1) << (local % 64);
+    disk->may_be_empty = true;
+}
+
+/* Extents that hold nothing any more go back, but only those that no record from the tail on names: after a crash each
+ * extent that a record names is that record's again, or was handed out later (format.h, `birth`). */
+static bool extent_release_empty(struct pool_disk *disk, uint32_t local)
+{
+    struct pool *pool = disk->pool;
+    const struct format_descriptor *descriptor = &disk->descriptors[local];
+    if (!descriptor->birth || !descriptor_is_empty(descriptor)) {
+        disk->empty[local / 64] &= ~(UINT64_C(1) << (local % 64));
+        return true;
+    }
+    struct pool_volume *volume = disk->busy[local] ? NULL : extent_volume(pool, descriptor);
+    if (!volume)
+        return false; /* next time */
+    if (pool_extents_hole_is_lost(volume)) {
+        disk->empty[local / 64] &= ~(UINT64_C(1) << (local % 64)); /* it is what tells that its blocks are not lost */
+        return true;
+    }
+    extent_release(volume, disk->index << EXTENT_DISK_SHIFT | local);
+    return true;
+}
+
+void pool_extents_release_empty(struct pool_disk *disk)
+{
+    bool wanted = disk->may_be_empty;
+    disk->may_be_empty = false;
+    for (uint32_t word = 0; wanted && word <= disk->extent_count / 64; word++) {
+        for (uint64_t bits = disk->empty[word]; bits; bits &= bits - 1)
+            if (!extent_release_empty(disk, word * 64 + (uint32_t)__builtin_ctzll(bits)))
+                disk->may_be_empty = true;
     }
 }
 
+/* Whatever of it is in the journals is of a life that is over. */
 void pool_extents_release_volume(struct pool_volume *volume)
 {
     for (uint32_t logical = 0; logical < volume->extent_count; logical++)
@@ -169,70 +238,79 @@ void pool_extents_release_volume(struct pool_volume *volume)
 }
 
 /* The next disk in turn that has room. */
-static int64_t extent_find_free(struct pool *pool)
+uint32_t pool_extents_find_free(struct pool *pool)
 {
-    for (unsigned turn = 0; turn < pool->disk_count; turn++) {
+    for (unsigned turn = 0; turn < POOL_DISKS_MAX; turn++) {
         struct pool_disk *disk = &pool->disks[pool->next_disk];
-        pool->next_disk = (pool->next_disk + 1) % pool->disk_count;
-        if (!disk->free_extents)
+        pool->next_disk = (pool->next_disk + 1) % POOL_DISKS_MAX;
+        if (!POOL_DISK_IS_ALIVE(disk) || disk->state != POOL_DISK_OK || disk->joining || !disk->free_extents)
             continue;
-        while (pool->descriptors[disk->hint].state != FORMAT_EXTENT_FREE)
+        uint32_t base = disk->index << EXTENT_DISK_SHIFT;
+        while (disk->hint < disk->extent_count &&
+               (disk->descriptors[disk->hint].birth || pool_drain_is_target(pool, base | disk->hint)))
             disk->hint++;
-        check(disk->hint < disk->first_extent + disk->super.extent_count);
-        return disk->hint;
+        check(disk->hint < disk->extent_count);
+        return disk->index << EXTENT_DISK_SHIFT | disk->hint;
     }
-    return -1;
+    return EXTENT_NONE;
 }
 
-static void extent_take(struct pool_volume *volume, uint32_t logical, uint32_t extent)
+static void extent_give(struct pool_volume *volume, uint32_t logical, uint32_t extent, uint64_t birth)
 {
-    struct pool *pool = volume->pool;
-    volume->map[logical] = extent + 1;
-    volume->used_extents++;
-    pool->used_extents++;
-    pool_extents_disk(pool, extent)->free_extents--;
+    struct format_descriptor *descriptor = pool_extents_descriptor(volume->pool, extent);
+    *descriptor = (struct format_descriptor){
+        .volume = volume->id, .logical = logical, .life = volume->life, .birth = birth};
+    uint64_t left = volume->blocks - (uint64_t)logical * FORMAT_EXTENT_BLOCKS;
+    unsigned count = left < FORMAT_EXTENT_BLOCKS ? (unsigned)left : FORMAT_EXTENT_BLOCKS;
+    for (unsigned word = 0; word < 4 && pool_extents_hole_is_lost(volume); word++)
+        descriptor->lost[word] = pool_extents_mask(word, 0, count);
+    extent_take(volume, extent);
+    pool_tables_touch(volume->pool, extent, FORMAT_DESCRIPTORS);
 }
 
-int64_t pool_extents_of(struct pool_volume *volume, uint32_t logical, bool allocate)
+uint32_t pool_extents_of(struct pool_volume *volume, uint32_t logical, bool allocate)
 {
     struct pool *pool = volume->pool;
     check(logical < volume->extent_count);
-    if (volume->map[logical] || !allocate)
-        return (int64_t)volume->map[logical] - 1;
-    int64_t extent = extent_find_free(pool);
-    check(extent >= 0); /* volumes are reserved in full */
-    pool->descriptors[extent] = (struct format_descriptor){
-        .volume = volume->id, .logical = logical, .state = FORMAT_EXTENT_USED};
-    extent_take(volume, logical, (uint32_t)extent);
-    pool_tables_touch(pool, (uint32_t)extent, FORMAT_DESCRIPTORS);
+    uint32_t mapped = volume->map[logical] - 1; /* EXTENT_NONE when there is none */
+    bool is_ghost = mapped != EXTENT_NONE && pool_extents_disk(pool, mapped)->failing >= FAILING_SETTLE;
+    if (!allocate || (mapped != EXTENT_NONE && !is_ghost))
+        return mapped;
+    uint32_t extent = pool_extents_find_free(pool);
+    if (extent == EXTENT_NONE)
+        return EXTENT_NONE; /* volumes are reserved in full, but a disk was lost */
+    if (is_ghost)
+        pool_extents_replace(volume, logical, extent, pool_extents_descriptor(pool, mapped));
+    else
+        extent_give(volume, logical, extent, ++pool->birth);
     return extent;
 }
 
-static unsigned dirty_count(const struct format_descriptor *descriptor)
+void pool_extents_replace(struct pool_volume *volume, uint32_t logical, uint32_t extent,
+                          const struct format_descriptor *bits)
 {
-    unsigned count = 0;
-    for (unsigned word = 0; word < 4; word++)
-        count += (unsigned)__builtin_popcountll(descriptor->dirty[word]);
-    return count;
+    struct pool *pool = volume->pool;
+    uint32_t old = volume->map[logical] - 1;
+    struct format_descriptor copy = *bits;
+    copy.volume = volume->id;
+    copy.logical = logical;
+    copy.life = volume->life;
+    copy.birth = ++pool->birth;
+    if (pool_extents_disk(pool, old)->failing >= FAILING_SETTLE)
+        volume->ghosts--;
+    extent_release(volume, old);
+    *pool_extents_descriptor(pool, extent) = copy;
+    extent_take(volume, extent);
+    pool_tables_touch(pool, extent, FORMAT_DESCRIPTORS);
 }
 
-bool pool_extents_adopt(struct pool *pool, uint32_t extent)
-{
-    const struct format_descriptor *descriptor = &pool->descriptors[extent];
-    struct pool_volume *volume = pool_volume_find(pool, &descriptor->volume);
-    if (!volume || descriptor->logical >= volume->extent_count || volume->map[descriptor->logical])
-        return false;
-    extent_take(volume, descriptor->logical, extent);
-    volume->dirty_blocks += dirty_count(descriptor);
-    return true;
-}
+/* --- at opening --------------------------------------------------------------------------------------------------- */
 
 void pool_extents_forget(struct pool *pool, uint32_t extent)
 {
-    struct format_descriptor *descriptor = &pool->descriptors[extent];
-    struct pool_volume *volume = pool_volume_find(pool, &descriptor->volume);
-    if (volume && descriptor->logical < volume->extent_count && volume->map[descriptor->logical] == extent + 1) {
-        volume->dirty_blocks -= dirty_count(descriptor);
+    struct format_descriptor *descriptor = pool_extents_descriptor(pool, extent);
+    struct pool_volume *volume = extent_volume(pool, descriptor);
+    if (volume && volume->map[descriptor->logical] == extent + 1) {
         extent_release(volume, extent);
         return;
     }
@@ -240,83 +318,37 @@ void pool_extents_forget(struct pool *pool, uint32_t extent)
     pool_tables_touch(pool, extent, FORMAT_DESCRIPTORS);
 }
 
-/* --- what may differ from the peer ------------------------------------------------------------------------------- */
-
-static void dirty_change(struct pool_volume *volume, uint32_t extent, unsigned first, unsigned count, bool value)
+void pool_extents_adopt(struct pool *pool, uint32_t extent)
 {
-    struct format_descriptor *descriptor = &volume->pool->descriptors[extent];
-    bool changed = false;
-    for (unsigned word = 0; word < 4; word++) {
-        uint64_t old = descriptor->dirty[word], mask = word_mask(word, first, count);
-        uint64_t new = value ? old | mask : old & ~mask;
-        volume->dirty_blocks += (uint64_t)__builtin_popcountll(new) - (uint64_t)__builtin_popcountll(old);
-        descriptor->dirty[word] = new;
-        changed |= new != old;
+    const struct format_descriptor *descriptor = pool_extents_descriptor(pool, extent);
+    if (descriptor->birth > pool->birth)
+        pool->birth = descriptor->birth;
+    struct pool_volume *volume = extent_volume(pool, descriptor);
+    uint32_t other = volume ? volume->map[descriptor->logical] : 0;
+    if (!volume || (other && pool_extents_descriptor(pool, other - 1)->birth >= descriptor->birth)) {
+        pool_extents_forget(pool, extent);
+        return;
     }
-    if (changed)
-        pool_tables_touch(volume->pool, extent, FORMAT_DESCRIPTORS);
+    if (other)
+        pool_extents_forget(pool, other - 1);
+    extent_take(volume, extent);
 }
 
-static void dirty_change_range(struct pool_volume *volume, uint64_t block, uint64_t count, bool value)
+bool pool_extents_claim(struct pool_volume *volume, uint32_t logical, uint32_t extent, uint64_t birth)
 {
-    check(block <= volume->blocks && count <= volume->blocks - block);
-    for (uint64_t end = block + count; block < end;) {
-        unsigned first = (unsigned)(block % FORMAT_EXTENT_BLOCKS);
-        uint64_t most = end - block;
-        unsigned part = most < FORMAT_EXTENT_BLOCKS - first ? (unsigned)most : FORMAT_EXTENT_BLOCKS - first;
-        int64_t extent = pool_extents_of(volume, (uint32_t)(block / FORMAT_EXTENT_BLOCKS), value);
-        if (extent >= 0)
-            dirty_change(volume, (uint32_t)extent, first, part, value);
-        block += part;
-    }
-}
-
-void pool_extents_set_dirty(struct pool_volume *volume, uint64_t block, uint64_t count)
-{
-    dirty_change_range(volume, block, count, true);
-}
-
-void pool_dirty_clear(struct pool *pool, struct pool_volume *volume, uint64_t block, uint64_t count)
-{
-    dirty_change_range(volume, block, count, false);
-    pool->may_be_empty = true;
-}
-
-/* First block at or after `from` whose bit is `value`; 256: none. */
-static unsigned dirty_find(const struct format_descriptor *descriptor, unsigned from, bool value)
-{
-    for (unsigned word = from / 64; word < 4; word++) {
-        uint64_t bits = value ? descriptor->dirty[word] : ~descriptor->dirty[word];
-        if (word == from / 64)
-            bits &= ~UINT64_C(0) << (from % 64);
-        if (bits)
-            return word * 64 + (unsigned)__builtin_ctzll(bits);
-    }
-    return FORMAT_EXTENT_BLOCKS;
-}
-
-uint32_t pool_dirty_next(struct pool *pool, struct pool_volume *volume, uint64_t block, uint32_t most,
-                         uint64_t *ret_block)
-{
-    if (!volume->dirty_blocks || block >= volume->blocks || !most)
-        return 0;
-    unsigned from = (unsigned)(block % FORMAT_EXTENT_BLOCKS);
-    for (uint32_t logical = (uint32_t)(block / FORMAT_EXTENT_BLOCKS); logical < volume->extent_count;
-         logical++, from = 0) {
-        if (!volume->map[logical])
-            continue;
-        const struct format_descriptor *descriptor = &pool->descriptors[volume->map[logical] - 1];
-        unsigned first = dirty_find(descriptor, from, true);
-        if (first == FORMAT_EXTENT_BLOCKS)
-            continue;
-        unsigned run = dirty_find(descriptor, first, false) - first; /* ends with the extent: the next call goes on */
-        *ret_block = (uint64_t)logical * FORMAT_EXTENT_BLOCKS + first;
-        return run < most ? run : most;
-    }
-    return 0;
-}
-
-uint64_t pool_dirty_blocks(const struct pool_volume *volume)
-{
-    return volume->dirty_blocks;
+    struct pool *pool = volume->pool;
+    if (birth > pool->birth)
+        pool->birth = birth;
+    uint32_t mapped = volume->map[logical];
+    if (mapped == extent + 1)
+        return true;
+    const struct format_descriptor *descriptor = pool_extents_descriptor(pool, extent);
+    if (descriptor->birth >= birth || (mapped && pool_extents_descriptor(pool, mapped - 1)->birth >= birth))
+        return false;
+    if (descriptor->birth)
+        pool_extents_forget(pool, extent);
+    if (mapped)
+        pool_extents_forget(pool, mapped - 1);
+    extent_give(volume, logical, extent, birth);
+    return true;
 }

@@ -1,4 +1,4 @@
-/* Group records: a blob per group in two slots, the older one is overwritten. */
+/* Group records: a blob per group, the same on every disk. */
 #include <errno.h>
 #include <string.h>
 
@@ -7,33 +7,6 @@
 #include "storaged/pool_internal.h"
 
 static void group_pump(struct pool_group *group);
-
-static uint32_t blob_crc(const struct format_slot *slot)
-{
-    return pool_crc(slot, sizeof *slot + slot->size);
-}
-
-bool pool_blob_is_valid(const struct pool *pool, const struct format_slot *slot, uint64_t magic, uint32_t limit)
-{
-    if (slot->magic != magic || slot->version != FORMAT_VERSION || !id_equal(&slot->pool, &pool->id) ||
-        slot->size > limit)
-        return false;
-    struct format_slot *writable = (struct format_slot *)(uintptr_t)slot;
-    uint32_t crc = slot->crc;
-    writable->crc = 0;
-    bool valid = blob_crc(slot) == crc;
-    writable->crc = crc;
-    return valid;
-}
-
-void pool_blob_seal(struct pool *pool, struct format_slot *slot, uint64_t magic)
-{
-    slot->magic = magic;
-    slot->version = FORMAT_VERSION;
-    slot->pool = pool->id;
-    slot->crc = 0;
-    slot->crc = blob_crc(slot);
-}
 
 static struct pool_group *group_find(struct pool *pool, const struct id *id)
 {
@@ -79,24 +52,15 @@ static void group_keep(struct pool_group *group, const struct format_slot *slot)
     group->size = slot->size;
 }
 
-static size_t slot_bytes(const struct format_slot *slot)
+static void group_written(struct pool_blob *blob)
 {
-    return (sizeof *slot + slot->size + FORMAT_BLOCK - 1) / FORMAT_BLOCK * FORMAT_BLOCK;
-}
-
-static void group_written(struct ring_io *io, int result)
-{
-    struct pool_group *group = list_entry(io, struct pool_group, io);
+    struct pool_group *group = list_entry(blob, struct pool_group, write);
     struct pool *pool = group->pool;
     struct pool_op *op = list_entry(group->queue.next, struct pool_op, link);
     const struct format_slot *slot = (const struct format_slot *)op->buffer;
-    pool->busy_count--;
     group->in_flight = false;
     list_remove(&op->link);
-    if (result < 0 || (size_t)result != slot_bytes(slot)) {
-        pool_fail(pool, result < 0 ? result : -EIO, "writing a group's record", pool->disks[0].path);
-    } else {
-        group->slot ^= 1;
+    if (!pool->failure) {
         group_keep(group, slot);
         if (!slot->used && list_is_empty(&group->queue))
             group_drop(group);
@@ -105,6 +69,12 @@ static void group_written(struct ring_io *io, int result)
     op->buffer = NULL;
     pool_op_finish(pool, op, pool->failure);
     group_pump(group);
+}
+
+static void group_offsets(const struct pool_group *group, uint64_t ret[static 2])
+{
+    for (unsigned slot = 0; slot < 2; slot++)
+        ret[slot] = FORMAT_GROUP_OFFSET(group - group->pool->groups, slot);
 }
 
 static void group_pump(struct pool_group *group)
@@ -121,14 +91,14 @@ static void group_pump(struct pool_group *group)
         return;
     struct pool_op *op = list_entry(group->queue.next, struct pool_op, link);
     struct format_slot *slot = (struct format_slot *)op->buffer;
+    uint64_t offsets[2];
+    group_offsets(group, offsets);
     slot->group = group->id;
     slot->sequence = ++group->sequence;
     pool_blob_seal(pool, slot, FORMAT_GROUP_MAGIC);
     group->in_flight = true;
-    group->io.done = group_written;
-    pool->busy_count++;
-    ring_write(pool->ring, &group->io, pool->disks[0].fd, slot, slot_bytes(slot),
-               FORMAT_GROUP_OFFSET(group - pool->groups, !group->slot), true);
+    group->write.written = group_written;
+    pool_blob_write(pool, &group->write, slot, offsets, "writing a group's record");
 }
 
 static void group_enter(struct pool_group *group, struct pool_op *op, const void *blob, uint32_t size, bool used)
@@ -159,6 +129,40 @@ void pool_group_save(struct pool *pool, const struct id *group, const void *blob
         pool_op_finish(pool, op, pool->failure ? pool->failure : -ENOSPC);
 }
 
+static void group_saved_again(void *userdata, int result)
+{
+    struct pool_op *op = userdata;
+    if (result < 0)
+        op->result = result;
+    if (--op->count == 0)
+        pool_op_finish(op->pool, op, op->result);
+}
+
+/* Every record once more: a disk that came meanwhile gets it as well. What waits for its turn does so anyway; what is
+ * under way went to the disks of before. */
+void pool_groups_save_again(struct pool *pool, pool_done *done, void *userdata)
+{
+    struct pool_op *all = pool_op_new(pool, OP_BLOB);
+    all->done = done;
+    all->userdata = userdata;
+    all->count = 1;
+    for (unsigned index = 0; index < POOL_GROUPS_MAX; index++) {
+        struct pool_group *group = &pool->groups[index];
+        bool is_waiting = !list_is_empty(&group->queue);
+        if (!group->used || (!group->stored && !is_waiting))
+            continue;
+        struct pool_op *op = pool_op_new(pool, OP_BLOB);
+        op->done = group_saved_again;
+        op->userdata = all;
+        all->count++;
+        const struct pool_op *last = is_waiting ? list_entry(group->queue.previous, struct pool_op, link) : NULL;
+        const struct format_slot *slot = last ? (const struct format_slot *)last->buffer : NULL;
+        group_enter(group, op, slot ? (const void *)(slot + 1) : group->blob, slot ? slot->size : group->size,
+                    slot ? slot->used : true);
+    }
+    group_saved_again(all, 0);
+}
+
 void pool_group_delete(struct pool *pool, const struct id *group, pool_done *done, void *userdata)
 {
     struct pool_op *op = pool_op_new(pool, OP_BLOB);
@@ -184,26 +188,20 @@ void pool_group_each(struct pool *pool,
             each(userdata, &pool->groups[index].id, pool->groups[index].blob, pool->groups[index].size);
 }
 
-static int group_load(struct pool_group *group, unsigned place, struct format_slot *slots, struct err *err)
+static int group_load(struct pool_group *group, struct format_slot *slot, struct err *err)
 {
     struct pool *pool = group->pool;
-    const char *path = pool->disks[0].path;
-    int result = pool_read_at(pool->disks[0].fd, slots, 2 * FORMAT_SLOT, FORMAT_GROUP_OFFSET(place, 0));
-    if (result < 0)
-        return err_set(err, result, "io", "disk %s: reading the group records: %s; check the disk", path,
-                       strerror(-result));
-    struct format_slot *second = (struct format_slot *)((uint8_t *)slots + FORMAT_SLOT);
-    bool valid[2] = {pool_blob_is_valid(pool, slots, FORMAT_GROUP_MAGIC, POOL_GROUP_BLOB_MAX),
-                     pool_blob_is_valid(pool, second, FORMAT_GROUP_MAGIC, POOL_GROUP_BLOB_MAX)};
-    /* The first save ever may have been cut off; but that a record was there and is no longer must not pass as none. */
-    if (!valid[0] && !valid[1] && slots->magic == FORMAT_GROUP_MAGIC && second->magic == FORMAT_GROUP_MAGIC)
-        return err_set(err, -EUCLEAN, "damaged",
-                       "disk %s: both copies of group record %u are damaged; restore this node from its peer", path,
-                       place);
-    if (!valid[0] && !valid[1])
+    uint64_t offsets[2];
+    group_offsets(group, offsets);
+    int result = pool_blob_load(pool, FORMAT_GROUP_MAGIC, offsets, POOL_GROUP_BLOB_MAX, slot);
+    if (result == -ENODATA)
         return 0;
-    group->slot = valid[1] && (!valid[0] || second->sequence > slots->sequence);
-    const struct format_slot *slot = group->slot ? second : slots;
+    if (result == -EUCLEAN) /* that a record was there and is no longer must not pass as none */
+        return err_set(err, -EUCLEAN, "damaged",
+                       "pool: all copies of group record %u are damaged; restore this node from its peer",
+                       (unsigned)(group - pool->groups));
+    if (result < 0)
+        return err_set(err, result, "io", "pool: reading the group records: %s; check the disks", strerror(-result));
     group->sequence = slot->sequence;
     group->id = slot->group;
     group->used = slot->used;
@@ -213,9 +211,9 @@ static int group_load(struct pool_group *group, unsigned place, struct format_sl
 
 int pool_groups_load(struct pool *pool, struct err *err)
 {
-    cleanup_free struct format_slot *slots = pool_aligned(2 * FORMAT_SLOT);
+    cleanup_free struct format_slot *slot = pool_aligned(FORMAT_SLOT);
     int result = 0;
     for (unsigned index = 0; index < POOL_GROUPS_MAX && result == 0; index++)
-        result = group_load(&pool->groups[index], index, slots, err);
+        result = group_load(&pool->groups[index], slot, err);
     return result;
 }

@@ -51,35 +51,42 @@ static int disk_lock(const char *path, bool is_block, int *ret_fd, struct err *e
     return 0;
 }
 
+/* Journal, tables and extents lie behind one another (format.h), and no number is so large that a sum of them wraps. */
+static bool places_are_possible(const struct format_super *super)
+{
+    uint64_t most = UINT64_C(1) << 62;
+    if (super->journal_offset < FORMAT_GROUP_END || super->journal_offset > most || super->tail_lsn > most ||
+        super->journal_blocks > POOL_JOURNAL_BYTES_MAX / FORMAT_BLOCK || super->table_offset > most ||
+        super->checksum_offset > most || super->data_offset > most || super->data_offset % FORMAT_EXTENT)
+        return false;
+    uint32_t descriptors = pool_table_blocks(super->extent_count, FORMAT_DESCRIPTORS_PER_BLOCK);
+    uint32_t checksums = pool_table_blocks(super->extent_count, FORMAT_CHECKSUMS_PER_BLOCK);
+    if ((super->journal_offset | super->table_offset | super->checksum_offset) % FORMAT_BLOCK)
+        return false;
+    return super->journal_offset + super->journal_blocks * FORMAT_BLOCK <= super->table_offset &&
+           super->table_offset + 2ull * FORMAT_BLOCK * descriptors <= super->checksum_offset &&
+           super->checksum_offset + 2ull * FORMAT_BLOCK * checksums <= super->data_offset;
+}
+
 static int super_check(const char *path, const struct format_super *super, uint64_t disk_bytes, struct err *err)
 {
     if (super->version != FORMAT_VERSION)
         return err_set(err, -EPROTONOSUPPORT, "version",
                        "disk %s has format version %u, this program knows %u; use the program that made it", path,
                        super->version, FORMAT_VERSION);
-    if (super->disk_count == 0 || super->disk_count > POOL_DISKS_MAX || super->disk_index >= super->disk_count)
+    if (super->disk_index >= POOL_DISKS_MAX || super->journal_blocks < POOL_JOURNAL_BYTES_MIN / FORMAT_BLOCK ||
+        super->extent_count > EXTENTS_PER_DISK_MAX || !places_are_possible(super))
         return err_set(err, -EUCLEAN, "damaged",
-                       "disk %s: its superblock says disk %u of %u; restore this node from its peer", path,
-                       super->disk_index, super->disk_count);
+                       "disk %s: its superblock is damaged (disk %u, %u extents); restore this node from its peer", path,
+                       super->disk_index, super->extent_count);
     if (disk_bytes < super->data_offset + (uint64_t)super->extent_count * FORMAT_EXTENT)
         return err_set(err, -EUCLEAN, "damaged", "disk %s has %llu bytes, fewer than the %llu it had; restore its size",
                        path, (unsigned long long)disk_bytes, (unsigned long long)super->disk_bytes);
     return 0;
 }
 
-static int place_check(const struct pool_disk *place, const struct format_super *super, const char *path,
-                       struct err *err)
-{
-    if (place->fd < 0)
-        return 0;
-    if (!id_equal(&place->super.pool, &super->pool))
-        return err_set(err, -EXDEV, "foreign", "disks %s and %s belong to different pools; name the disks of one",
-                       place->path, path);
-    return err_set(err, -EEXIST, "twice", "disks %s and %s are both number %u of the pool; one is a copy, remove it",
-                   place->path, path, super->disk_index);
-}
-
-static int disk_open(struct pool *pool, const char *path, struct err *err)
+/* Its file and superblock, whichever pool it is of. */
+static int disk_open(const char *path, struct pool_disk *ret, struct err *err)
 {
     struct stat status;
     if (stat(path, &status) < 0)
@@ -92,7 +99,7 @@ static int disk_open(struct pool *pool, const char *path, struct err *err)
     uint64_t bytes = 0;
     result = pool_disk_size(disk.fd, &bytes);
     if (result == 0)
-        result = pool_super_read(disk.fd, &disk.super, &disk.super_slot);
+        result = pool_super_read(disk.fd, &disk.super, &disk.super_slot, &disk.super_doubt);
     if (result == -ENODATA || result == -EIO)
         result = err_set(
             err, -ENODATA, "foreign",
@@ -102,108 +109,148 @@ static int disk_open(struct pool *pool, const char *path, struct err *err)
                          strerror(-result));
     else
         result = super_check(path, &disk.super, bytes, err);
-    if (result == 0)
-        result = place_check(&pool->disks[disk.super.disk_index], &disk.super, path, err);
     if (result < 0) {
         close(disk.fd);
         return result;
     }
     disk.path = strdup(path);
     check(disk.path);
-    pool->disks[disk.super.disk_index] = disk;
-    pool->disk_count++;
+    *ret = disk;
     return 0;
 }
 
-/* All disks of one pool, and nothing but them. */
-static int disks_compare(struct pool *pool, struct err *err)
+/* What is not there, or carries no pool, may be a disk that the pool does without (pool_choose.c). */
+static int disks_open(struct pool_choice *choice, const char *const *paths, unsigned path_count, struct err *err)
 {
-    const struct pool_disk *any = NULL;
-    for (unsigned index = 0; index < POOL_DISKS_MAX; index++) {
-        const struct pool_disk *disk = &pool->disks[index];
-        if (disk->fd < 0)
+    for (unsigned index = 0; index < path_count; index++) {
+        struct err why = {0};
+        int result = disk_open(paths[index], &choice->disks[choice->count], &why);
+        if (result == 0) {
+            choice->count++;
             continue;
-        if (any && !id_equal(&any->super.pool, &disk->super.pool))
-            return err_set(err, -EXDEV, "foreign", "disks %s and %s belong to different pools; name the disks of one",
-                           any->path, disk->path);
-        any = disk;
+        }
+        if (strcmp(why.code, "missing") != 0 && strcmp(why.code, "foreign") != 0 && strcmp(why.code, "io") != 0) {
+            *err = why;
+            return result;
+        }
+        if (!choice->absent_count++) {
+            choice->absent = why;
+            choice->absent_result = result;
+        }
     }
-    check(any);
-    if (pool->disk_count == any->super.disk_count && pool->disks[0].fd >= 0)
-        return 0;
-    char text[ID_TEXT_SIZE];
-    return err_set(err, -ENODEV, "missing", "pool %s has %u disks, %u of them are named; name all of them",
-                   id_format(&any->super.pool, text), any->super.disk_count, pool->disk_count);
+    return 0;
 }
 
-static void session_load(struct pool *pool)
+static void session_load(struct pool *pool, const struct format_super *super)
 {
-    const struct format_super *super = &pool->disks[0].super;
     for (unsigned index = 0; index < POOL_GROUPS_MAX; index++) {
         const struct format_seen *seen = &super->seen[index];
         if (id_is_null(&seen->group) || id_is_null(&seen->session))
             continue;
-        pool_session_saw(pool, &seen->group, &seen->session, seen->highest);
-        pool_session_find(pool, &seen->group)->committed = super->committed[index];
+        pool_session_saw(pool, &seen->group, &seen->session, seen->order, seen->highest);
+        struct pool_session *slot = pool_session_find(pool, &seen->group);
+        if (id_equal(&slot->seen, &seen->session) && seen->committed > slot->committed)
+            slot->committed = seen->committed;
     }
 }
 
-static void table_new(struct pool_table *table, enum format_table_kind kind, uint64_t offset, uint32_t extents)
+static int disks_init(struct pool *pool, struct err *err)
 {
-    table->kind = kind;
-    table->offset = offset;
-    table->per_block = kind == FORMAT_DESCRIPTORS ? FORMAT_DESCRIPTORS_PER_BLOCK : FORMAT_CHECKSUMS_PER_BLOCK;
-    table->block_count = pool_table_blocks(extents, table->per_block);
-    table->flags = calloc(table->block_count, 1);
-    check(table->flags);
+    int result = pool_checksums_new(pool, POOL_CHECKSUM_FRAMES);
+    pool_for_each_disk(pool, disk) {
+        if (result == 0)
+            result = pool_disk_init(pool, disk);
+        if (disk->super.birth > pool->birth)
+            pool->birth = disk->super.birth;
+    }
+    pool->extent_count = pool_members_capacity(pool, NULL);
+    if (result < 0)
+        return err_set(err, result, "memory", "pool: no memory for the tables of %u extents; add memory",
+                       pool->extent_count);
+    return 0;
 }
 
-static void pool_take_super(struct pool *pool)
+static int disk_check_super(struct pool_disk *disk, struct err *err)
 {
-    const struct format_super *super = &pool->disks[0].super;
-    pool->id = super->pool;
-    pool->node = super->node;
-    pool->journal = super->journal;
-    pool->journal_blocks = super->journal_blocks;
-    pool->tail_lsn = pool->head_lsn = super->tail_lsn;
-    for (unsigned index = 0; index < pool->disk_count; index++) {
-        struct pool_disk *disk = &pool->disks[index];
-        table_new(&disk->tables[0], FORMAT_DESCRIPTORS, disk->super.table_offset, disk->super.extent_count);
-        table_new(&disk->tables[1], FORMAT_CHECKSUMS, disk->super.checksum_offset, disk->super.extent_count);
+    bool rotten = false;
+    int result = disk->super_doubt ? pool_scan_is_rotten(disk, &rotten) : 0;
+    if (result < 0)
+        return err_set(err, result, "io", "disk %s: reading its journal: %s; check the disk", disk->path,
+                       strerror(-result));
+    if (rotten)
+        return err_set(err, -EUCLEAN, "damaged",
+                       "disk %s: its newest superblock is damaged, and the older one does not know what was written "
+                       "since; restore this node from its peer",
+                       disk->path);
+    return 0;
+}
+
+static int disks_load(struct pool *pool, struct err *err)
+{
+    int result = 0;
+    pool_for_each_disk(pool, disk) {
+        if (result == 0)
+            result = disk_check_super(disk, err);
+        if (result == 0)
+            result = pool_tables_load(disk, err);
+        session_load(pool, &disk->super);
     }
+    return result;
+}
+
+/* Records behind the end of a journal (a later write that became durable, an earlier one that did not) must never follow
+ * on what this run writes: its journal gets another id. */
+static int disk_checkpoint(struct pool_disk *disk, struct err *err)
+{
+    disk->journal.id = id_random();
+    int result = pool_checkpoint_write_now(disk);
+    if (result < 0)
+        return err_set(err, result, "io", "disk %s: writing the checkpoint after replay: %s; check the disk", disk->path,
+                       strerror(-result));
+    return 0;
+}
+
+/* Disks that are drained first: what they no longer hold must be forgotten before others may give up what they took over. */
+static int disks_checkpoint(struct pool *pool, struct err *err)
+{
+    int result = 0;
+    for (unsigned turn = 0; turn < 2; turn++)
+        pool_for_each_disk(pool, disk)
+            if (result == 0 && (disk->state == POOL_DISK_DRAINING) == (turn == 0))
+                result = disk_checkpoint(disk, err);
+    return result;
+}
+
+/* Disks that are missing, or whose loss had not been dealt with: first the others' superblocks strike them, then the
+ * catalogue says which holes are lost, then the superblocks say that it does. */
+static int losses_settle(struct pool *pool, struct err *err)
+{
+    if (!pool_choose_is_unsettled(pool))
+        return 0;
+    int result = pool_catalogue_save_now(pool);
+    if (result < 0)
+        return err_set(err, result, "io", "pool: writing the catalogue of volumes: %s; check the disks",
+                       strerror(-result));
+    pool_choose_settle(pool);
+    return disks_checkpoint(pool, err);
 }
 
 static int pool_load(struct pool *pool, struct err *err)
 {
-    uint64_t sequence = 0;
-    pool_take_super(pool);
-    int result = pool_extents_new(pool);
-    if (result < 0)
-        return err_set(err, result, "memory", "pool: no memory for the tables of %u extents; add memory",
-                       pool->extent_count);
-    result = pool_catalogue_load(pool, err);
+    int result = disks_init(pool, err);
+    if (result == 0)
+        result = pool_catalogue_load(pool, err);
     if (result == 0)
         result = pool_groups_load(pool, err);
     if (result == 0)
-        result = pool_tables_load(pool, &sequence, err);
-    if (result < 0)
-        return result;
-    session_load(pool);
-    result = pool_replay_run(pool, err);
-    if (result < 0)
-        return result;
-    /* A checkpoint that a crash cut off has used the superblock's sequence + 1 already. */
-    uint64_t super_sequence = pool->disks[0].super.sequence + 1;
-    pool->checkpoint.sequence = sequence > super_sequence ? sequence : super_sequence;
-    /* Records behind the end of the journal (a later write that became durable, an earlier one that did not) must never
-     * follow on what this run writes: its journal gets another id. */
-    pool->journal = id_random();
-    pool->may_be_empty = true;
-    result = pool_checkpoint_write_now(pool);
-    if (result < 0)
-        return err_set(err, result, "io", "pool: writing the checkpoint after replay: %s; check the disks",
-                       strerror(-result));
-    return 0;
+        result = disks_load(pool, err);
+    if (result == 0)
+        result = pool_replay_run(pool, err);
+    /* Numbers that a disk of which we know nothing may have given must not be given again. */
+    pool->birth = ((pool->birth >> 32) + 1) << 32;
+    if (result == 0)
+        result = disks_checkpoint(pool, err);
+    return result == 0 ? losses_settle(pool, err) : result;
 }
 
 static int pool_new(struct ring *ring, struct pool **ret)
@@ -212,40 +259,40 @@ static int pool_new(struct ring *ring, struct pool **ret)
     if (!pool)
         return -ENOMEM;
     pool->ring = ring;
-    struct list *lists[] = {&pool->accept, &pool->live, &pool->place_queue, &pool->free_ops, &pool->finished,
-                            &pool->checkpoint.waiting, &pool->checkpoint.covered, &pool->catalogue.queue};
+    struct list *lists[] = {&pool->place_queue, &pool->intent_queue, &pool->placings_free, &pool->free_ops, &pool->finished,
+                            &pool->catalogue.queue, &pool->held, &pool->blobs_held};
     for (unsigned index = 0; index < sizeof lists / sizeof lists[0]; index++)
         list_init(lists[index]);
     for (unsigned index = 0; index < BUCKET_COUNT; index++)
         list_init(&pool->buckets[index]);
-    pool->pending = pool->reclaim = &pool->live;
+    for (unsigned index = 0; index < PLACING_MAX; index++)
+        list_append(&pool->placings_free, &pool->placings[index].link);
     for (unsigned index = 0; index < POOL_DISKS_MAX; index++)
         pool->disks[index].fd = -1;
     for (unsigned index = 0; index < POOL_GROUPS_MAX; index++) {
         pool->groups[index].pool = pool;
         list_init(&pool->groups[index].queue);
     }
-    for (unsigned index = 0; index < TABLE_WRITES_MAX; index++) {
-        pool->checkpoint.writes[index].pool = pool;
-        pool->checkpoint.writes[index].buffer = pool_aligned(FORMAT_BLOCK);
-    }
     pool->catalogue.buffer = pool_aligned(FORMAT_SLOT);
     *ret = pool;
     return iobuf_arena_new(POOL_ARENA_BYTES, &pool->arena);
 }
 
-int pool_open(struct ring *ring, const char *const *paths, unsigned path_count, struct pool **ret, struct err *err)
+int pool_open_without(struct ring *ring, const char *const *paths, unsigned path_count, const struct id *lost,
+                      unsigned lost_count, struct pool **ret, struct err *err)
 {
     if (path_count == 0 || path_count > POOL_DISKS_MAX)
         return err_set(err, -EINVAL, "invalid", "pool: %u disks named; name 1 to %u", path_count, POOL_DISKS_MAX);
     struct pool *pool = NULL;
+    struct pool_choice choice = {.lost = lost, .lost_count = lost_count};
     int result = pool_new(ring, &pool);
     if (result < 0)
         err_set(err, result, "memory", "pool: no memory; add memory");
-    for (unsigned index = 0; index < path_count && result == 0; index++)
-        result = disk_open(pool, paths[index], err);
     if (result == 0)
-        result = disks_compare(pool, err);
+        result = disks_open(&choice, paths, path_count, err);
+    if (result == 0)
+        result = pool_choose(pool, &choice, err);
+    pool_choose_end(&choice);
     if (result == 0)
         result = pool_load(pool, err);
     if (result < 0) {
@@ -256,6 +303,13 @@ int pool_open(struct ring *ring, const char *const *paths, unsigned path_count, 
     char text[ID_TEXT_SIZE];
     log_info("pool %s is open: %u disks, %llu MiB", id_format(&pool->id, text), pool->disk_count,
              (unsigned long long)pool->extent_count * FORMAT_EXTENT >> 20);
+    pool->is_open = true;
+    pool_drain_start(pool);
     *ret = pool;
     return 0;
+}
+
+int pool_open(struct ring *ring, const char *const *paths, unsigned path_count, struct pool **ret, struct err *err)
+{
+    return pool_open_without(ring, paths, path_count, NULL, 0, ret, err);
 }

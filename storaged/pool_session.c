@@ -19,7 +19,8 @@ static bool group_is_stored(const struct pool *pool, const struct id *group)
     return false;
 }
 
-struct pool_session *pool_session_get(struct pool *pool, const struct id *group)
+/* NULL: as many groups as there may be are stored, and this is none of them. */
+static struct pool_session *session_get(struct pool *pool, const struct id *group)
 {
     struct pool_session *slot = pool_session_find(pool, group);
     for (unsigned index = 0; !slot && index < POOL_GROUPS_MAX; index++)
@@ -28,23 +29,57 @@ struct pool_session *pool_session_get(struct pool *pool, const struct id *group)
     for (unsigned index = 0; !slot && index < POOL_GROUPS_MAX; index++)
         if (!pool->sessions[index].live && !group_is_stored(pool, &pool->sessions[index].group))
             slot = &pool->sessions[index]; /* of a group that is gone */
-    check(slot); /* there are as many slots as groups */
-    if (!slot->used || !id_equal(&slot->group, group))
+    if (slot && (!slot->used || !id_equal(&slot->group, group)))
         *slot = (struct pool_session){.group = *group, .used = true};
+    return slot;
+}
+
+struct pool_session *pool_session_get(struct pool *pool, const struct id *group)
+{
+    struct pool_session *slot = session_get(pool, group);
+    check(slot); /* there are as many slots as groups */
     return slot;
 }
 
 bool pool_session_covers(const struct pool_op *op)
 {
     const struct pool_session *slot = op->session_slot;
-    return slot && slot->live && !op->dirty && id_equal(&slot->session, &op->session) && op->sequence > slot->commit;
+    return !op->dirty && !op->unmirrored && pool_session_is_live(op) && op->sequence > slot->commit;
 }
 
-void pool_session_saw(struct pool *pool, const struct id *group, const struct id *session, uint64_t sequence)
+bool pool_session_is_live(const struct pool_op *op)
+{
+    const struct pool_session *slot = op->session_slot;
+    return slot && slot->live && id_equal(&slot->session, &op->session);
+}
+
+/* Sessions are numbered when their first write goes into a journal: of several that the journals tell of, it says which
+ * came last. */
+uint64_t pool_session_order(struct pool *pool, const struct id *group, const struct id *session)
 {
     struct pool_session *slot = pool_session_get(pool, group);
+    if (id_equal(&slot->seen, session))
+        return slot->order;
+    if (!id_equal(&slot->coming, session)) {
+        slot->coming = *session;
+        slot->coming_order = ++pool->birth;
+    }
+    return slot->coming_order;
+}
+
+void pool_session_saw(struct pool *pool, const struct id *group, const struct id *session, uint64_t order,
+                      uint64_t sequence)
+{
+    struct pool_session *slot = session_get(pool, group);
+    if (order > pool->birth)
+        pool->birth = order;
+    if (!slot)
+        return; /* a journal still tells of a group that was deleted */
     if (!id_equal(&slot->seen, session)) {
+        if (order < slot->order)
+            return; /* another came since */
         slot->seen = *session;
+        slot->order = order;
         slot->highest = slot->committed = 0;
     }
     if (sequence > slot->highest)
@@ -75,20 +110,20 @@ void pool_session_commit(struct pool *pool, const struct id *group, uint64_t seq
         return;
     slot->commit = sequence;
     pool_session_knows(slot, &slot->session, sequence);
-    if (pool->space_waiting)
-        pool_wake(pool);
+    pool_for_each_disk(pool, disk)
+        if (disk->journal.space_waiting)
+            pool_wake(pool);
 }
 
 /* R4: dirty := everything in the tail. What is not yet durable (there should be nothing) is marked when it is. */
-static void tail_mark(struct pool_session *slot, struct list *ops)
+void pool_session_mark(struct pool_journal *journal, const struct pool_session *slot)
 {
-    list_for_each(item, ops) {
-        struct pool_op *op = list_entry(item, struct pool_op, link);
-        if (op->session_slot != slot || !pool_session_covers(op))
-            continue;
-        if (op->durable && op->volume)
-            pool_extents_set_dirty(op->volume, op->block, op->count);
-        op->dirty = true;
+    list_for_each(item, &journal->live) {
+        struct pool_part *part = pool_part_of(item);
+        struct pool_op *op = part->op;
+        bool is_known = part->durable && op->volume && (part->kind != PART_INTENT || part->placed);
+        if (op->session_slot == slot && is_known && pool_session_covers(op))
+            pool_dirty_set(op->volume, part->block, part->count);
     }
 }
 
@@ -97,9 +132,10 @@ void pool_session_end(struct pool *pool, const struct id *group)
     struct pool_session *slot = pool_session_find(pool, group);
     if (!slot || !slot->live)
         return;
-    tail_mark(slot, &pool->live);
-    tail_mark(slot, &pool->accept);
-    slot->live = false;
+    for (unsigned index = 0; index < POOL_DISKS_MAX; index++) /* one that has just failed as well */
+        if (pool->disks[index].journal.live.next)
+            pool_session_mark(&pool->disks[index].journal, slot);
+    slot->live = false; /* and with it nothing covers them any more */
 }
 
 uint64_t pool_session_highest(struct pool *pool, const struct id *group, const struct id *session)

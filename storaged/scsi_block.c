@@ -50,23 +50,22 @@ bool scsi_plan_range(struct scsi_command *command, uint64_t sectors_max)
     return true;
 }
 
-/* One request for the whole command. */
-static bool advance_once(struct scsi_command *command)
+bool scsi_advance_once(struct scsi_command *command)
 {
     struct lun_request *request = &command->request;
     if (command->sectors == 0)
         return false;
-    request->opcode = command->direction == SCSI_DATA_OUT ? LUN_WRITE : LUN_READ; /* VERIFY reads, too */
+    request->opcode = command->opcode;
     request->sector = command->sector;
     request->sectors = (uint32_t)command->sectors;
     command->sectors = 0;
     return true;
 }
 
-static bool plan_transfer(struct scsi_command *command, enum scsi_direction direction)
+bool scsi_plan_transfer(struct scsi_command *command, enum scsi_direction direction)
 {
     bool has_protect = command->operation->cdb_size != 6;
-    if (has_protect && command->cdb[1] & 0xe0) /* RDPROTECT, WRPROTECT: no protection information */
+    if (has_protect && command->cdb[1] & 0xe0) /* RDPROTECT, WRPROTECT, …: no protection information */
         return scsi_plan_fail_cdb(command, 1, 7);
     if (!scsi_plan_range(command, SCSI_TRANSFER_SECTORS_MAX))
         return false;
@@ -78,12 +77,21 @@ static bool plan_transfer(struct scsi_command *command, enum scsi_direction dire
 
 bool scsi_plan_read(struct scsi_command *command)
 {
-    return plan_transfer(command, SCSI_DATA_IN);
+    command->opcode = LUN_READ;
+    return scsi_plan_transfer(command, SCSI_DATA_IN);
 }
 
 bool scsi_plan_write(struct scsi_command *command)
 {
-    return plan_transfer(command, SCSI_DATA_OUT);
+    command->opcode = LUN_WRITE;
+    return scsi_plan_transfer(command, SCSI_DATA_OUT);
+}
+
+/* SBC-4 §5.15: the set operation, current data OR what comes. */
+bool scsi_plan_or_write(struct scsi_command *command)
+{
+    command->opcode = LUN_OR_WRITE;
+    return scsi_plan_transfer(command, SCSI_DATA_OUT);
 }
 
 bool scsi_execute_medium(struct scsi_command *command)
@@ -91,8 +99,14 @@ bool scsi_execute_medium(struct scsi_command *command)
     /* An initiator may expect to send less than its CDB says: what came is written (RFC 7143 §11.4.5.1). */
     if (command->direction == SCSI_DATA_OUT)
         command->sectors = command->data_size / LUN_SECTOR_SIZE;
-    command->advance = advance_once;
+    command->advance = scsi_advance_once;
     return scsi_medium_start(command);
+}
+
+/* SBC-4 §5.17. There is no cache to fetch into: the range is checked, and GOOD says that not all of it is cached. */
+bool scsi_plan_prefetch(struct scsi_command *command)
+{
+    return scsi_plan_range(command, UINT32_MAX);
 }
 
 /* A range of 0 blocks means: to the end. Everything is flushed whatever the range. */
@@ -136,17 +150,11 @@ bool scsi_execute_read_capacity16(struct scsi_command *command)
     return scsi_reply(command, 32);
 }
 
-/* SBC-3 §5.4: one run to the end, "mapped or unknown". What is mapped is the pool's affair; initiators ask to copy less. */
-bool scsi_execute_get_lba_status(struct scsi_command *command)
+/* SBC-4 §5.19: no defect is known to initiators, in whatever format they ask; bad blocks are repaired from the other copy. */
+bool scsi_execute_read_defect_data(struct scsi_command *command)
 {
-    uint64_t sectors = command->nexus->lun->sectors, first = be64_at(command->cdb + 2);
-    uint8_t *data = command->data;
-    if (first >= sectors)
-        return scsi_fail(command, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_LBA_OUT_OF_RANGE);
-    if (be32_at(command->cdb + 10) < 24)
-        return scsi_fail_cdb(command, 10, -1);
-    put_be32(data, 20);
-    put_be64(data + 8, first);
-    put_be32(data + 16, sectors - first > UINT32_MAX ? UINT32_MAX : (uint32_t)(sectors - first));
-    return scsi_reply(command, 24);
+    bool is_ten = command->cdb[0] == 0x37;
+    uint8_t wanted = command->cdb[is_ten ? 2 : 1] & 0x1f;
+    command->data[1] = wanted; /* the lists asked for are valid, and empty */
+    return scsi_reply(command, is_ten ? 4 : 8);
 }

@@ -44,15 +44,20 @@ static uint8_t *put_name(uint8_t *at, uint8_t association, const char *text)
     return put_designator(at, 3, association, 8, padded, (uint8_t)size);
 }
 
+/* NAA 3h, locally assigned: the same on both nodes, since it comes from the volume. */
+void scsi_naa_of(const struct lun *lun, uint8_t ret[static 8])
+{
+    memcpy(ret, lun->volume.bytes + 8, 8);
+    ret[0] = 0x30 | (ret[0] & 0x0f);
+}
+
 static size_t fill_identification(const struct scsi_command *command, uint8_t *page)
 {
     const struct lun *lun = command->nexus->lun;
     char text[ID_TEXT_SIZE], vendor_id[8 + ID_TEXT_SIZE], name[160];
     uint8_t naa[8], port[4] = {0}, *at = page + 4;
 
-    /* NAA 3h, locally assigned: the same on both nodes, since it comes from the volume. */
-    memcpy(naa, lun->volume.bytes + 8, sizeof(naa));
-    naa[0] = 0x30 | (naa[0] & 0x0f);
+    scsi_naa_of(lun, naa);
     at = put_designator(at, 1, 0, 3, naa, sizeof(naa));
     snprintf(vendor_id, sizeof(vendor_id), VENDOR "%s", id_format(&lun->volume, text));
     at = put_designator(at, 2, 0, 1, vendor_id, (uint8_t)strlen(vendor_id));
@@ -74,7 +79,7 @@ static size_t fill_extended_inquiry(const struct scsi_command *command, uint8_t 
 
 static size_t fill_block_limits(const struct scsi_command *command, uint8_t *page)
 {
-    page[4] = 0x01;                                       /* WSNZ */
+    page[5] = LUN_COMPARE_MAX;
     put_be16(page + 6, LUN_BLOCK_SIZE / LUN_SECTOR_SIZE); /* optimal transfer length granularity */
     put_be32(page + 8, SCSI_TRANSFER_SECTORS_MAX);
     put_be32(page + 12, SCSI_TRANSFER_SECTORS_MAX); /* optimal transfer length */
@@ -83,12 +88,16 @@ static size_t fill_block_limits(const struct scsi_command *command, uint8_t *pag
     put_be32(page + 28, LUN_BLOCK_SIZE / LUN_SECTOR_SIZE); /* optimal unmap granularity */
     put_be32(page + 32, UINT32_C(1) << 31);                /* UGAVALID, alignment 0 */
     put_be64(page + 36, SCSI_WRITE_SAME_SECTORS_MAX);
+    put_be32(page + 44, LUN_ATOMIC_MAX);
+    put_be32(page + 48, SCSI_ATOMIC_ALIGNMENT);
+    put_be32(page + 52, SCSI_ATOMIC_GRANULARITY);
     return 60;
 }
 
 static size_t fill_characteristics(const struct scsi_command *command, uint8_t *page)
 {
     put_be16(page + 4, 1); /* non-rotating */
+    page[7] = 0x40;        /* WABEREQ 01b: after SANITIZE's block erase reads succeed, and read zeros */
     return 60;
 }
 
@@ -99,8 +108,14 @@ static size_t fill_provisioning(const struct scsi_command *command, uint8_t *pag
     return 4;
 }
 
+static size_t fill_third_party_copy(const struct scsi_command *command, uint8_t *page)
+{
+    return scsi_copy_fill_page(page + 4);
+}
+
 static const struct vpd_page vpd_pages[] = {
     {0x00, fill_supported_pages}, {0x80, fill_serial},          {0x83, fill_identification}, {0x86, fill_extended_inquiry},
+    {0x8f, fill_third_party_copy},
     {0xb0, fill_block_limits},    {0xb1, fill_characteristics}, {0xb2, fill_provisioning},
 };
 
@@ -134,7 +149,7 @@ static bool inquire_standard(struct scsi_command *command)
     data[2] = 0x06;     /* SPC-4 */
     data[3] = 0x12;     /* HISUP, response data format 2 */
     data[4] = 96 - 5;
-    data[5] = 0x10; /* TPGS: implicit asymmetric access */
+    data[5] = 0x10 | 0x08; /* TPGS: implicit asymmetric access; 3PC: EXTENDED COPY */
     data[7] = 0x02; /* CMDQUE */
     memcpy(data + 8, VENDOR PRODUCT REVISION, 28);
     for (size_t i = 0; i < sizeof(versions) / sizeof(versions[0]); i++)

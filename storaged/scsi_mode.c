@@ -1,51 +1,39 @@
-/* MODE SENSE: the pages that say how this disk behaves; none of it can be changed. */
+/* MODE SENSE (6) and (10), SPC-4 §6.13. */
 #include <string.h>
 
 #include "common/bytes.h"
-#include "storaged/scsi_command.h"
+#include "storaged/scsi_mode_pages.h"
+#include "storaged/scsi_unit.h"
 
-#define PAGE_CONTROL_CURRENT 0
-#define PAGE_CONTROL_CHANGEABLE 1
-#define PAGE_CONTROL_SAVED 3
+enum page_control { CURRENT, CHANGEABLE, DEFAULT, SAVED };
 
-struct mode_page {
-    uint8_t code, size; /* size without the two bytes of page header */
-    void (*fill)(uint8_t *page);
-};
+#define ALL_PAGES 0x3f
+#define ALL_SUBPAGES 0xff
 
-/* SBC-3 §6.5.5. WCE 0: what is acknowledged is durable; there is nothing to flush. */
-static void fill_caching(uint8_t *page)
+static size_t put_page(const struct scsi_command *command, const struct scsi_mode_page *page, uint8_t *at)
 {
-    page[2] = 0x00;
+    const struct scsi_mode_state *state = &command->nexus->unit->modes;
+    const struct scsi_modes standard = {0};
+    switch ((enum page_control)(command->cdb[2] >> 6)) {
+    case CURRENT: page->fill(at, &state->current); break;
+    case CHANGEABLE: scsi_mode_page_mask(page, at); break;
+    case DEFAULT: page->fill(at, &standard); break;
+    case SAVED: page->fill(at, &state->saved); break;
+    }
+    at[0] = page->code | (page->can_be_saved ? 0x80 : 0);
+    at[1] = page->size;
+    return 2u + page->size;
 }
 
-/* SPC-4 §7.5.8. */
-static void fill_control(uint8_t *page)
-{
-    page[2] = 0x00;          /* TST 0: one task set for all initiators; D_SENSE 0: fixed format sense */
-    page[3] = 0x10;          /* QUEUE ALGORITHM MODIFIER 1: may be reordered */
-    put_be16(page + 8, 0xffff); /* busy time-out: unlimited */
-}
-
-static const struct mode_page mode_pages[] = {
-    {0x08, 0x12, fill_caching},
-    {0x0a, 0x0a, fill_control},
-};
-
+/* There are no subpages: FFh, all of them, gives the pages. */
 static size_t put_pages(const struct scsi_command *command, uint8_t *at)
 {
-    uint8_t wanted = command->cdb[2] & 0x3f, control = command->cdb[2] >> 6;
+    uint8_t wanted = command->cdb[2] & 0x3f;
+    const struct scsi_mode_page *page;
     size_t size = 0;
-    for (size_t i = 0; i < sizeof(mode_pages) / sizeof(mode_pages[0]); i++) {
-        const struct mode_page *page = &mode_pages[i];
-        if (wanted != 0x3f && wanted != page->code)
-            continue;
-        at[size] = page->code;
-        at[size + 1] = page->size;
-        if (control != PAGE_CONTROL_CHANGEABLE)
-            page->fill(at + size);
-        size += 2u + page->size;
-    }
+    for (unsigned i = 0; (page = scsi_mode_page_at(i)); i++)
+        if (wanted == ALL_PAGES || wanted == page->code)
+            size += put_page(command, page, at + size);
     return size;
 }
 
@@ -66,12 +54,11 @@ bool scsi_execute_mode_sense(struct scsi_command *command)
 {
     bool is_ten = command->cdb[0] == 0x5a, no_descriptor = command->cdb[1] & 0x08;
     bool is_long = is_ten && (command->cdb[1] & 0x10);
+    uint8_t specific = 0x10 | (command->nexus->unit->modes.current.swp ? 0x80 : 0); /* DPOFUA, WP */
     size_t header = is_ten ? 8 : 4, descriptor = 0;
     uint8_t *data = command->data;
 
-    if (command->cdb[2] >> 6 == PAGE_CONTROL_SAVED)
-        return scsi_fail(command, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_SAVING_NOT_SUPPORTED);
-    if (command->cdb[3] != 0 && command->cdb[3] != 0xff)
+    if (command->cdb[3] != 0 && command->cdb[3] != ALL_SUBPAGES)
         return scsi_fail_cdb(command, 3, -1);
     if (!no_descriptor)
         descriptor = put_block_descriptor(command->nexus->lun->sectors, is_long, data + header);
@@ -81,12 +68,12 @@ bool scsi_execute_mode_sense(struct scsi_command *command)
     size_t total = header + descriptor + pages;
     if (is_ten) {
         put_be16(data, (uint16_t)(total - 2));
-        data[3] = 0x10; /* DPOFUA */
+        data[3] = specific;
         data[4] = is_long && !no_descriptor;
         put_be16(data + 6, (uint16_t)descriptor);
     } else {
         data[0] = (uint8_t)(total - 1);
-        data[2] = 0x10;
+        data[2] = specific;
         data[3] = (uint8_t)descriptor;
     }
     return scsi_reply(command, total);

@@ -7,13 +7,14 @@
 
 #define UNMAP_HEADER 8u
 #define UNMAP_DESCRIPTOR 16u
+#define UNMAP_LIST_MAX 8192u
 
 bool scsi_plan_unmap(struct scsi_command *command)
 {
     uint32_t size = be16_at(command->cdb + 7);
     if (command->cdb[1] & 0x01) /* ANCHOR */
         return scsi_plan_fail_cdb(command, 1, 0);
-    if (size > UNMAP_HEADER + SCSI_UNMAP_DESCRIPTORS_MAX * UNMAP_DESCRIPTOR)
+    if (size > UNMAP_LIST_MAX)
         return scsi_plan_fail(command, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_PARAMETER_LIST_LENGTH_ERROR);
     command->transfer_size = command->buffer_size = size;
     command->direction = size ? SCSI_DATA_OUT : SCSI_NO_DATA;
@@ -60,6 +61,8 @@ bool scsi_execute_unmap(struct scsi_command *command)
     uint32_t told = be16_at(command->data + 2), here = command->data_size - UNMAP_HEADER;
     command->descriptor = 0;
     command->descriptor_count = (told < here ? told : here) / UNMAP_DESCRIPTOR;
+    if (command->descriptor_count > SCSI_UNMAP_DESCRIPTORS_MAX) /* SBC-4 §5.35 */
+        return scsi_fail_parameter(command, 2);
     if (!check_descriptors(command))
         return true;
     command->advance = advance_unmap;
@@ -77,7 +80,9 @@ bool scsi_plan_write_same(struct scsi_command *command)
         return scsi_plan_fail_cdb(command, 1, 2);
     if (!scsi_plan_range(command, SCSI_WRITE_SAME_SECTORS_MAX))
         return false;
-    if (command->sectors == 0) /* WSNZ in VPD B0 */
+    if (command->sectors == 0) /* SBC-4 §5.52: to the end, since VPD B0 says WSNZ 0 */
+        command->sectors = command->nexus->lun->sectors - command->sector;
+    if (command->sectors > SCSI_WRITE_SAME_SECTORS_MAX)
         return scsi_plan_fail_cdb(command, command->operation->cdb_size == 10 ? 7 : 10, -1);
     if (no_data)
         return true;

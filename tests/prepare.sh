@@ -59,12 +59,14 @@ prepare_build() {
     prepare_step "building, preset $1" prepare_configure_and_build "$1"
 }
 
+# prepare_guest [SCRIPT]: one of tests/guest
 prepare_guest() {
+    local script=${1:-build}
     [ -n "$(apt-cache depends linux-image-cloud-amd64 2> /dev/null)" ] || prepare_step "package lists" apt-get -q update || true
-    prepare_step "test guest" "$top/tests/guest/build" && return
+    prepare_step "test guest ($script)" "$top/tests/guest/$script" && return
     # The mirror may have replaced the kernel that our lists still name.
-    { prepare_step "package lists" apt-get -q update && prepare_step "test guest" "$top/tests/guest/build"; } ||
-        prepare_fail "The test guest could not be made: tests/guest/build says why."
+    { prepare_step "package lists" apt-get -q update && prepare_step "test guest ($script)" "$top/tests/guest/$script"; } ||
+        prepare_fail "The test guest could not be made: tests/guest/$script says why."
 }
 
 prepare_start() {

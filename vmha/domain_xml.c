@@ -274,6 +274,19 @@ static void complete_disk(xmlNode *disk, const char *volume, const struct domain
     set_attribute(driver, "rerror_policy", "stop");
 }
 
+/* libvirt keeps the first element of a namespace and drops the others: a mark that came with the user's XML, as in a copy
+ * of a running domain's, would stand for the one made here. */
+static void remove_marks(xmlNode *metadata)
+{
+    for (xmlNode *node = metadata->children, *after; node; node = after) {
+        after = node->next;
+        if (node->type == XML_ELEMENT_NODE && node->ns && !xmlStrcmp(node->ns->href, X(DOMAIN_XML_MARK_URI))) {
+            xmlUnlinkNode(node);
+            xmlFreeNode(node);
+        }
+    }
+}
+
 static void complete_root(xmlNode *root, const struct domain_xml_plan *plan)
 {
     char text[64], id[ID_TEXT_SIZE];
@@ -288,6 +301,7 @@ static void complete_root(xmlNode *root, const struct domain_xml_plan *plan)
     remove_children(root, "on_lockfailure");
     if (!metadata)
         metadata = add_child(root, "metadata");
+    remove_marks(metadata);
     xmlNode *mark = add_child(metadata, "guest");
     xmlNs *space = xmlNewNs(mark, X(DOMAIN_XML_MARK_URI), X("hci"));
     check(space);

@@ -8,6 +8,23 @@
 
 #include "common/check.h"
 
+/* A block of zeros counts as unmapped: there is no table of what was written. */
+static bool is_mapped(const struct ram_lun *ram, uint64_t block)
+{
+    static const uint8_t zeros[LUN_BLOCK_SIZE];
+    return memcmp(ram->memory + block * LUN_BLOCK_SIZE, zeros, LUN_BLOCK_SIZE) != 0;
+}
+
+static void find_run(struct ram_lun *ram, struct lun_request *request)
+{
+    const uint64_t sectors_per_block = LUN_BLOCK_SIZE / LUN_SECTOR_SIZE;
+    uint64_t block = request->sector / sectors_per_block, end = request->sector + request->sectors;
+    request->mapped = is_mapped(ram, block);
+    while (++block * sectors_per_block < end && is_mapped(ram, block) == request->mapped)
+        ;
+    request->run_sectors = (block * sectors_per_block < end ? block * sectors_per_block : end) - request->sector;
+}
+
 static enum lun_status carry_out(struct ram_lun *ram, struct lun_request *request)
 {
     uint8_t *at = ram->memory + request->sector * LUN_SECTOR_SIZE;
@@ -27,8 +44,22 @@ static enum lun_status carry_out(struct ram_lun *ram, struct lun_request *reques
     case LUN_UNMAP:
         memset(at, 0, size);
         break;
-    default:
+    case LUN_COMPARE_WRITE:
+        while (request->miscompare_offset < size && at[request->miscompare_offset] == request->data[request->miscompare_offset])
+            request->miscompare_offset++;
+        if (request->miscompare_offset < size)
+            return LUN_MISCOMPARE;
+        memcpy(at, request->data + size, size);
+        break;
+    case LUN_OR_WRITE:
+        for (size_t i = 0; i < size; i++)
+            at[i] |= request->data[i];
+        break;
+    case LUN_MAP:
+        find_run(ram, request);
+        break;
     case LUN_FLUSH:
+    case LUN_BARRIER: /* requests are carried out one after the other */
         break;
     }
     return LUN_OK;
@@ -89,8 +120,22 @@ static int admit(struct lun *lun, const char *initiator, struct lun_admission *r
     ret->chap = ram->user[0] != 0;
     strcpy(ret->user, ram->user);
     strcpy(ret->secret, ram->secret);
+    ret->mutual = ram->mutual_user[0] != 0;
+    strcpy(ret->mutual_user, ram->mutual_user);
+    strcpy(ret->mutual_secret, ram->mutual_secret);
     ret->reason = "the test says no";
     return ram->admission;
+}
+
+static const char *state_of(struct lun *lun, const char *key)
+{
+    return ram_state_get(&list_entry(lun, struct ram_lun, lun)->state, key);
+}
+
+static void state_swap(struct lun *lun, const char *key, const char *expected, const char *value,
+                       void (*done)(void *userdata, int result), void *userdata)
+{
+    ram_state_swap(&list_entry(lun, struct ram_lun, lun)->state, key, expected, value, done, userdata);
 }
 
 int ram_lun_open(struct ram_lun *ram, struct ring *ring, const char *name, uint64_t size_bytes)
@@ -110,11 +155,15 @@ int ram_lun_open(struct ram_lun *ram, struct ring *ring, const char *name, uint6
     ram->lun.submit = submit;
     ram->lun.drop = drop;
     ram->lun.admit = admit;
+    ram->lun.state = state_of;
+    ram->lun.state_swap = state_swap;
+    ram_state_open(&ram->state, ring, &ram->lun);
     return 0;
 }
 
 void ram_lun_close(struct ram_lun *ram)
 {
     check(list_is_empty(&ram->pending) && !ram->posted);
+    ram_state_close(&ram->state);
     munmap(ram->memory, ram->lun.sectors * LUN_SECTOR_SIZE);
 }

@@ -5,6 +5,7 @@
 
 #include "storaged/lun.h"
 #include "storaged/ring.h"
+#include "tests/block/ram_state.h"
 
 struct ram_lun {
     struct lun lun;
@@ -18,7 +19,9 @@ struct ram_lun {
     uint64_t bad_sector; /* reads of it fail; UINT64_MAX: none */
     unsigned drops;      /* how often a nexus was lost */
     int admission;       /* what admit answers */
+    struct ram_state state;
     char user[64], secret[64]; /* CHAP, when user is not empty */
+    char mutual_user[64], mutual_secret[64]; /* mutual CHAP, the same way */
 };
 
 /* `size_bytes` is a multiple of 4096. Returns -ENOMEM. */

@@ -9,6 +9,7 @@ import tempfile
 import threading
 
 HCICTL = os.environ.get("HCICTL", "hcictl")
+STORAGED = os.environ.get("HCI_STORAGED", "hci-storaged")
 
 
 class Host:
@@ -97,8 +98,33 @@ class Invite:
         self.process.communicate()
 
 
+class Storaged:
+    """hci-storaged running for a host that `cluster init` has made; ready when the constructor returns."""
+
+    def __init__(self, host):
+        self.log = open(os.path.join(host.base, "storaged.log"), "ab")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
+            address = os.path.join(host.base, "notify")
+            ready.bind(address)
+            ready.settimeout(60)
+            try:
+                self.process = subprocess.Popen([STORAGED, "--config", os.path.join(host.config, "hci.conf")], stderr=self.log,
+                                                env={**os.environ, "NOTIFY_SOCKET": address})
+                assert b"READY=1" in ready.recv(4096)
+            finally:
+                os.unlink(address)
+
+    def end(self, kill=False):
+        if self.process.poll() is None:
+            self.process.kill() if kill else self.process.terminate()
+        code = self.process.wait(timeout=30)
+        self.log.close()
+        return code
+
+
 class FakeDaemon(threading.Thread):
-    """Answers control socket requests from a table: method -> result, or {"error": …}; remembers what was asked."""
+    """Answers control socket requests from a table: method -> result, {"error": …}, or what makes one of the parameters;
+    remembers what was asked."""
 
     def __init__(self, path, answers):
         super().__init__(daemon=True)
@@ -121,6 +147,8 @@ class FakeDaemon(threading.Thread):
                     self.asked.append((request["method"], request.get("params")))
                     answer = self.answers.get(request["method"], {"error": {"code": "unknown",
                                                                             "message": "no such method"}})
+                    if callable(answer):
+                        answer = answer(request.get("params"))
                     reply = {"id": request["id"]}
                     reply.update(answer if "error" in answer else {"result": answer})
                     stream.write(json.dumps(reply) + "\n")

@@ -209,7 +209,7 @@ static void lab_start(struct lab_node *node)
         .no_portals = true,
         .arena_bytes = 8 << 20,
         .port = {node, lab_cas, lab_ask_peer_lease, lab_claim, lab_records_applied, lab_group_changed, lab_meta_changed, lab_link_changed,
-                 lab_resync_changed},
+                 lab_resync_changed, NULL},
     };
     if (engine_new(&options, &node->engine, &err) < 0)
         fail_msg("%s", err.text);
@@ -425,7 +425,7 @@ static int lab_io(struct lab_node *node, const char *volume, enum lun_opcode opc
 }
 
 /* As an initiator does: again until it is answered. */
-static int lab_io_again(struct lab_node *node, const char *volume, enum lun_opcode opcode, uint64_t sector, uint32_t sectors, void *data)
+static inline int lab_io_again(struct lab_node *node, const char *volume, enum lun_opcode opcode, uint64_t sector, uint32_t sectors, void *data)
 {
     for (unsigned attempt = 0; attempt < 400; attempt++) {
         int status = lab_io(node, volume, opcode, sector, sectors, data);
@@ -472,7 +472,7 @@ static void lab_raw_read(struct lab_node *node, const struct id *volume, uint64_
     assert_int_equal(raw.result, 0);
 }
 
-static void lab_assert_equal_copies(struct lab *lab, const struct id *volume, uint64_t blocks)
+static inline void lab_assert_equal_copies(struct lab *lab, const struct id *volume, uint64_t blocks)
 {
     uint8_t *left = aligned_alloc(4096, 64 * 4096), *right = aligned_alloc(4096, 64 * 4096);
     for (uint64_t block = 0; block < blocks; block += 64) {
@@ -532,7 +532,7 @@ static struct engine_group_info lab_group(struct lab_node *node, const char *nam
     return info;
 }
 
-static void lab_wait_role(struct lab_node *node, const char *name, enum authority_role role)
+static inline void lab_wait_role(struct lab_node *node, const char *name, enum authority_role role)
 {
     struct engine_group_info info;
     for (unsigned attempt = 0; attempt < 1000; attempt++) {
@@ -559,7 +559,7 @@ static inline void lab_cut(struct lab *lab, bool cut)
     lab_hear(&lab->nodes[1], !cut);
 }
 
-static struct id lab_create(struct lab *lab, unsigned node, const char *name, uint64_t size_bytes)
+static inline struct id lab_create(struct lab *lab, unsigned node, const char *name, uint64_t size_bytes)
 {
     for (unsigned attempt = 0; attempt < 500; attempt++) {
         struct lab_call waiting = {.call = {.kind = ENGINE_VOLUME_CREATE, .size_bytes = size_bytes}};

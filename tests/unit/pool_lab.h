@@ -14,7 +14,7 @@
 #include "storaged/pool.h"
 #include "storaged/ring.h"
 
-#define LAB_DISKS_MAX 3
+#define LAB_DISKS_MAX 4
 #define LAB_DISK_BYTES (256ull << 20)
 
 struct lab {

@@ -177,6 +177,21 @@ static void marks_are_read_back(void **state)
         assert_true(domain_xml_read_mark(bad[i], &id, &incarnation) < 0);
 }
 
+/* libvirt would keep the first of two marks: one that came with the user's XML must not stand for ours. */
+static void a_mark_of_the_user_is_removed(void **state)
+{
+    struct domain_xml_plan p = plan();
+    char *complete = NULL;
+
+    assert_int_equal(domain_xml_complete("<domain type='qemu'><metadata><kept xmlns='urn:other'/><x:guest xmlns:x='urn:hci:guest' "
+                                         "group='99999999-5566-4788-9901-020304050607' incarnation='99'/></metadata><devices>"
+                                         DISK("v1", "vda") "</devices></domain>", &p, &complete, NULL), 0);
+    assert_null(strstr(complete, "99999999"));
+    contains(complete, "urn:other");
+    contains(complete, "incarnation=\"8\"");
+    free(complete);
+}
+
 static void portals_are_chosen(void **state)
 {
     static const char portals[][64] = {"10.0.0.1:3260", "127.0.0.1:3261"};
@@ -199,7 +214,7 @@ int main(void)
         cmocka_unit_test(large_xml_is_refused), cmocka_unit_test(names_are_checked),
         cmocka_unit_test(a_domain_is_completed), cmocka_unit_test(a_volume_of_another_group_is_refused),
         cmocka_unit_test(without_chap_there_is_no_auth), cmocka_unit_test(marks_are_read_back),
-        cmocka_unit_test(portals_are_chosen),
+        cmocka_unit_test(a_mark_of_the_user_is_removed), cmocka_unit_test(portals_are_chosen),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

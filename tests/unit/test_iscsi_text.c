@@ -44,9 +44,12 @@ static void refuses_malformed(void **state)
     assert_int_equal(PARSE("A\0", &text), -EPROTO);
     assert_int_equal(PARSE("=1\0", &text), -EPROTO);
     assert_int_equal(PARSE("A B=1\0", &text), -EPROTO);
+    assert_int_equal(PARSE("A=1\0B=1\0A=1\0", &text), -EPROTO); /* twice */
     assert_int_equal(PARSE("A=1\nforged line\0", &text), -EPROTO);
-    for (unsigned i = 0; i <= ISCSI_TEXT_PAIRS_MAX; i++)
+    for (unsigned i = 0; i <= ISCSI_TEXT_PAIRS_MAX; i++) {
         memcpy(many + 4 * i, "k=v", 4);
+        many[4 * i] = (char)('>' + i);
+    }
     assert_int_equal(parse(many, sizeof(many), &text), -EPROTO);
     assert_int_equal(parse(many, sizeof(many) - 4, &text), 0);
     memset(longest, 'k', sizeof(longest));
@@ -166,12 +169,82 @@ static void first_burst_within_burst(void **state)
     assert_int_equal(parameters.first_burst_max, 4096);
 }
 
+/* RFC 7143 §13: each key by its own rule. */
+static void every_key_has_its_rule(void **state)
+{
+    static const char *const offers[][2] = {
+        {"HeaderDigest=None,CRC32C", "HeaderDigest=None"},
+        {"DataDigest=X-fast,CRC32C,None", "DataDigest=CRC32C"},
+        {"InitialR2T=Yes", "InitialR2T=Yes"},
+        {"ImmediateData=No", "ImmediateData=No"},
+        {"MaxOutstandingR2T=3", "MaxOutstandingR2T=3"},
+        {"MaxOutstandingR2T=65535", "MaxOutstandingR2T=4"},
+        {"MaxConnections=8", "MaxConnections=1"},
+        {"DefaultTime2Wait=20", "DefaultTime2Wait=20"},
+        {"DefaultTime2Retain=20", "DefaultTime2Retain=0"},
+        {"DataPDUInOrder=No", "DataPDUInOrder=Yes"},
+        {"DataSequenceInOrder=No", "DataSequenceInOrder=Yes"},
+        {"MaxBurstLength=0x10000", "MaxBurstLength=65536"},
+        {"TaskReporting=FastAbort,RFC3720", "TaskReporting=RFC3720"},
+        {"TaskReporting=FastAbort", "TaskReporting=Reject"},
+        {"iSCSIProtocolLevel=2", "iSCSIProtocolLevel=1"},
+        {"iSCSIProtocolLevel=0", "iSCSIProtocolLevel=0"},
+        {"MaxRecvDataSegmentLength=65536", ""},
+        {"IFMarkInt=1~65535", "IFMarkInt=Reject"},
+        {"SendTargets=All", "SendTargets=Reject"},
+        {"TargetAddress=192.0.2.1", "TargetAddress=Reject"},
+        {"X-org.example.key=1", "X-org.example.key=NotUnderstood"},
+    };
+    for (size_t i = 0; i < sizeof(offers) / sizeof(offers[0]); i++) {
+        struct iscsi_parameters parameters;
+        char answer[1024];
+        iscsi_parameters_init(&parameters);
+        assert_int_equal(negotiate(&parameters, offers[i][0], strlen(offers[i][0]) + 1, answer), 0);
+        assert_string_equal(answer, offers[i][1]);
+    }
+}
+
+static void a_discovery_session_moves_no_data(void **state)
+{
+    struct iscsi_parameters parameters;
+    char answer[1024];
+    iscsi_parameters_init(&parameters);
+    parameters.discovery = true;
+    assert_int_equal(NEGOTIATE(&parameters, "MaxBurstLength=512\0InitialR2T=No\0HeaderDigest=CRC32C\0DefaultTime2Wait=5", answer), 0);
+    assert_string_equal(answer, "MaxBurstLength=Irrelevant;InitialR2T=Irrelevant;HeaderDigest=CRC32C;DefaultTime2Wait=5");
+    assert_true(parameters.initial_r2t);
+}
+
+static void little_can_be_said_again(void **state)
+{
+    struct iscsi_parameters parameters;
+    struct iscsi_text text;
+    char answer[1024] = {0};
+    struct iscsi_text_writer writer = {.data = answer, .size = sizeof(answer)};
+    iscsi_parameters_init(&parameters);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(PARSE("MaxRecvDataSegmentLength=4096\0InitiatorAlias=me\0", &text), 0);
+        assert_int_equal(iscsi_parameters_renegotiate(&parameters, &text, &writer), 0);
+        assert_int_equal(writer.used, 0);
+        assert_int_equal(parameters.send_segment_max, 4096);
+    }
+    assert_int_equal(PARSE("DataDigest=CRC32C\0X-org.example.key=1\0", &text), 0);
+    assert_int_equal(iscsi_parameters_renegotiate(&parameters, &text, &writer), 0);
+    assert_string_equal(answer, "DataDigest=Reject");
+    assert_string_equal(answer + 18, "X-org.example.key=NotUnderstood");
+    assert_false(parameters.data_digest);
+    assert_int_equal(PARSE("MaxRecvDataSegmentLength=1\0", &text), 0);
+    assert_int_equal(iscsi_parameters_renegotiate(&parameters, &text, &writer), -EPROTO);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parses_pairs),       cmocka_unit_test(refuses_malformed),   cmocka_unit_test(reads_numbers),
         cmocka_unit_test(reads_binary_values), cmocka_unit_test(chooses_from_lists), cmocka_unit_test(writer_never_overflows),
         cmocka_unit_test(answers_offers),     cmocka_unit_test(refuses_impossible_offers), cmocka_unit_test(first_burst_within_burst),
+        cmocka_unit_test(every_key_has_its_rule), cmocka_unit_test(a_discovery_session_moves_no_data),
+        cmocka_unit_test(little_can_be_said_again),
     };
     int failures = cmocka_run_group_tests(tests, NULL, NULL);
     free(memory);

@@ -26,7 +26,7 @@ static struct mirror_message full(uint16_t kind)
     struct mirror_message message = {
         .kind = kind, .group = id_of(1), .epoch = 2, .session = id_of(3), .sequence = 4, .commit = 5, .volume = id_of(6), .block = 7,
         .count = 3, .tag = 8, .bitmap = 0x8000000000000001, .last = 1, .copy = 1, .opcode = LUN_READ, .status = LUN_NO_SPACE,
-        .sector = 9, .sectors = 16, .result = -EIO, .version = 10, .size_bytes = 11, .is_new = 1, .name = "vol", .group_name = "group",
+        .sector = 9, .sectors = 16, .tried = 1, .offset = 23, .mapped = 1, .run_sectors = 24, .result = -EIO, .version = 10, .size_bytes = 11, .is_new = 1, .name = "vol", .group_name = "group",
         .protocol = 12, .cluster = id_of(13), .node = id_of(14), .boot = id_of(15),
     };
     message.authority = (struct authority_message){
@@ -41,6 +41,7 @@ static struct mirror_message full(uint16_t kind)
     case MIRROR_GROUPS: message.data_size = 3 * sizeof(struct id); break;
     case MIRROR_TAIL: message.data_size = 3 * MIRROR_TAIL_ENTRY_SIZE; break;
     case MIRROR_META: message.data_size = 100; break;
+    case MIRROR_GROW: message.count = 2; break;
     default: break;
     }
     return message;
@@ -59,7 +60,7 @@ static int decode(const uint8_t *frame, size_t size, struct mirror_message *ret)
 static void test_round_trips(void **state)
 {
     static uint8_t data[3 * 4096];
-    for (uint16_t kind = MIRROR_HELLO; kind <= MIRROR_FETCHED; kind++) {
+    for (uint16_t kind = MIRROR_HELLO; kind <= MIRROR_GROW; kind++) {
         uint8_t frame[MIRROR_FRAME_MAX], again[MIRROR_FRAME_MAX];
         struct mirror_message message = full(kind), back, twice;
         size_t size = mirror_wire_encode(&message, data, frame);
@@ -103,7 +104,7 @@ static void test_fields_arrive(void **state)
 static void test_truncated(void **state)
 {
     static uint8_t data[3 * 4096];
-    for (uint16_t kind = MIRROR_HELLO; kind <= MIRROR_FETCHED; kind++) {
+    for (uint16_t kind = MIRROR_HELLO; kind <= MIRROR_GROW; kind++) {
         uint8_t frame[MIRROR_FRAME_MAX];
         struct mirror_message message = full(kind), back;
         size_t size = mirror_wire_encode(&message, data, frame);
@@ -120,7 +121,7 @@ static void test_truncated(void **state)
 static void test_wrong_body_size(void **state)
 {
     static uint8_t data[3 * 4096];
-    for (uint16_t kind = MIRROR_HELLO; kind <= MIRROR_FETCHED; kind++) {
+    for (uint16_t kind = MIRROR_HELLO; kind <= MIRROR_GROW; kind++) {
         uint8_t frame[MIRROR_FRAME_MAX] = {0};
         struct mirror_message message = full(kind), back;
         size_t body = mirror_wire_encode(&message, data, frame) - MIRROR_HEAD_SIZE;
@@ -139,7 +140,7 @@ static void test_wrong_body_size(void **state)
 static void test_flipped_bits(void **state)
 {
     static uint8_t data[3 * 4096];
-    for (uint16_t kind = MIRROR_HELLO; kind <= MIRROR_FETCHED; kind++) {
+    for (uint16_t kind = MIRROR_HELLO; kind <= MIRROR_GROW; kind++) {
         uint8_t frame[MIRROR_FRAME_MAX];
         struct mirror_message message = full(kind), back;
         size_t size = mirror_wire_encode(&message, data, frame);
@@ -176,8 +177,12 @@ static void test_out_of_bounds(void **state)
     refuse_body_byte(MIRROR_WRITE, 56 + 24, 4);   /* count: more than the data */
     refuse_body_byte(MIRROR_WRITE, 56 + 28, 2);   /* a bool */
     refuse_body_byte(MIRROR_TAIL, 40, 4);
-    refuse_body_byte(MIRROR_FORWARD, 64, 4);      /* opcode */
-    refuse_body_byte(MIRROR_FORWARD, 64, LUN_WRITE); /* a write without data */
+    refuse_body_byte(MIRROR_FORWARD, 64, LUN_BARRIER + 1); /* opcode */
+    refuse_body_byte(MIRROR_FORWARD, 64, LUN_WRITE);   /* a write without data */
+    refuse_body_byte(MIRROR_FORWARD, 64, LUN_COMPARE_WRITE);
+    refuse_body_byte(MIRROR_FORWARD, 64, LUN_OR_WRITE);
+    refuse_body_byte(MIRROR_ANSWER, 35, 1);            /* the miscompare lies beyond what can be compared */
+    refuse_body_byte(MIRROR_ANSWER, 37, 2);            /* a bool */
     struct mirror_message message = full(MIRROR_CREATE), back;
     uint8_t frame[MIRROR_FRAME_MAX];
     struct mirror_head head;

@@ -34,7 +34,7 @@ def find_tests(folder: Path, wanted: list[str]):
         spec = importlib.util.spec_from_file_location(path.stem, path)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        for name, function in vars(module).items():
+        for name, function in list(vars(module).items()):
             full = f"{path.stem.removeprefix('test_')}.{name.removeprefix('test_')}"
             if name.startswith("test_") and callable(function) and (not wanted or any(w in full for w in wanted)):
                 yield full, function, module
