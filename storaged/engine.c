@@ -490,11 +490,21 @@ static bool is_drained(struct engine *engine)
     return stats.connections == 0 && stats.sessions == 0 && !mirror_link_is_open(engine->link) && !engine->link_up;
 }
 
+/* SANITIZE goes on without a connection. */
+static void stop_sanitizing(struct group *group)
+{
+    for (unsigned i = 0; i < GROUP_VOLUMES_MAX; i++)
+        if (group->volumes[i].exported && group->volumes[i].lun.sanitize)
+            lun_expel(&group->volumes[i].lun, NULL, "the storage daemon stops");
+}
+
 static void stop_step(struct ring_timer *timer)
 {
     struct engine *engine = list_entry(timer, struct engine, stop_timer);
-    list_for_each(item, &engine->groups)
+    list_for_each(item, &engine->groups) {
         group_drop_held(list_entry(item, struct group, link), "the storage daemon stops");
+        stop_sanitizing(list_entry(item, struct group, link));
+    }
     engine->stopped_cleanly = is_drained(engine);
     if (engine->stopped_cleanly || ring_now_ms(engine->ring) > engine->stop_deadline_ms)
         ring_stop(engine->ring);

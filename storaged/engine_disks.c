@@ -57,6 +57,22 @@ static void log_trouble(const struct pool_disk_info *disk)
                   name, name);
 }
 
+/* "A copy with holes is no member": the other node must not count on what was lost here, so it takes such a group over
+ * while it still can. What was lost before this start is told to it when they compare their copies. Alone, there is
+ * nobody to take it. */
+static void group_check_lost(struct group *group)
+{
+    uint64_t lost = 0;
+    for (unsigned i = 0; i < GROUP_VOLUMES_MAX; i++)
+        if (group->volumes[i].used && group->volumes[i].stored)
+            lost += pool_volume_lost_blocks(group->volumes[i].stored);
+    bool alone = group->authority.role == AUTHORITY_SOLE; /* what is left of it is still served */
+    if (group->lost_known && lost > group->lost_blocks && !alone)
+        group_store_failed(group, -EIO, "a disk failed that held a part of it");
+    group->lost_known = true;
+    group->lost_blocks = lost;
+}
+
 static void tell(struct engine *engine, const struct pool_disk_info *disk, bool gone)
 {
     if (!gone)
@@ -92,6 +108,12 @@ static void disks_check(struct engine *engine)
                 before[i].path[0] = 0;
             tell(engine, &before[i], true);
         }
+}
+
+static void groups_check(struct engine *engine)
+{
+    list_for_each(item, &engine->groups)
+        group_check_lost(list_entry(item, struct group, link));
 }
 
 static void disk_changed(void *userdata, const struct pool_disk_info *disk)
@@ -253,5 +275,7 @@ void disks_tick(struct engine *engine, uint64_t now_ms)
         return;
     engine->disks_checked_ms = now_ms;
     disks_check(engine);
+    if (!engine->site->standalone)
+        groups_check(engine);
     answer_begun(engine);
 }

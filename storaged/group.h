@@ -193,6 +193,8 @@ struct group {
     const char *told_reason;
     unsigned saves; /* of the record, in the pool */
     bool store_failed;
+    bool lost_known;      /* lost_blocks was looked at since the start */
+    uint64_t lost_blocks; /* of its volumes: content that only a failed disk held */
 
     /* what the core allows */
     bool serving, forwarding, quiescing;
@@ -235,6 +237,7 @@ struct group {
     bool meta_for_resync; /* what flies is the whole map of a resync, no swap */
     unsigned meta_saves;  /* in the pool */
     uint64_t told_meta_version;
+    bool meta_known; /* S: the authority's map of this session has come; nothing is forwarded before */
 
     /* admission, from the metadata */
     bool has_owner, has_chap, has_acl, acl_is_broken;

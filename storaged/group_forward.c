@@ -68,7 +68,7 @@ static void pump(struct engine *engine)
 {
     list_for_each(item, &engine->groups) {
         struct group *group = list_entry(item, struct group, link);
-        while (group->forwarding && !list_is_empty(&group->held)) {
+        while (group->forwarding && group->meta_known && !list_is_empty(&group->held)) {
             struct operation *operation = list_entry(group->held.next, struct operation, link);
             if (!has_room(engine, operation) || !mirror_link_is_open(engine->link))
                 break;
@@ -184,23 +184,27 @@ void forward_answer(struct operation *operation, enum lun_status status)
         free_answered(operation);
 }
 
-static void answer_dropped(struct group *group, const struct mirror_message *question)
+static void answer_at_once(struct group *group, const struct mirror_message *question, enum lun_status status, uint8_t *data)
 {
-    struct mirror_message message = {.kind = MIRROR_ANSWER, .group = group->id, .tag = question->tag, .status = LUN_DROPPED};
+    struct mirror_message message = {
+        .kind = MIRROR_ANSWER, .group = group->id, .tag = question->tag, .status = (uint8_t)status, .sector = question->sector};
     mirror_link_post(group->engine->link, &message, NULL);
+    if (data)
+        iobuf_put(group->engine->receive, data);
 }
 
 static const char *accept(struct group *group, const struct mirror_message *message, uint8_t *data)
 {
     struct group_volume *volume = group_volume_by_id(group, &message->volume);
     uint64_t sectors = volume && volume->stored ? volume->size_bytes / LUN_SECTOR_SIZE : 0;
-    if (volume && (message->sector > sectors || message->sectors > sectors - message->sector))
-        return "it lies outside of its volume";
+    /* A crash while it grew may have left the larger size at one node: an error to who looks there, no broken link. */
+    if (volume && (message->sector > sectors || message->sectors > sectors - message->sector)) {
+        answer_at_once(group, message, LUN_MEDIUM_ERROR, data);
+        return NULL;
+    }
     struct operation *operation = volume ? operation_new(group, volume) : NULL;
     if (!operation) {
-        answer_dropped(group, message);
-        if (data)
-            iobuf_put(group->engine->receive, data);
+        answer_at_once(group, message, LUN_DROPPED, data);
         return NULL;
     }
     operation->peer_tag = message->tag;

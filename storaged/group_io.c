@@ -166,7 +166,7 @@ static void lock_granted(struct range_lock_entry *entry)
 void operation_begin(struct operation *operation)
 {
     struct group *group = operation->group;
-    if (!group->serving && group->forwarding && operation->request) {
+    if (!group->serving && group->forwarding && group->meta_known && operation->request) {
         forward_send(operation);
         return;
     }

@@ -52,6 +52,8 @@ static void check_done(struct group *group)
     /* R1's guard, as for a write. Otherwise it is made durable again under the next session, or given up. */
     if (swap && swap->made_version && swap->made_version == group->metadata.version && group_may_complete(group))
         swap_done(group, swap, 0, group->metadata.version);
+    if (group->resync.active && !group->resync.meta_sent)
+        meta_send_whole(group); /* it had to wait for this swap */
     if (group->resync.active)
         resync_advance(group);
     meta_run(group);
@@ -128,6 +130,13 @@ static int make_next(struct group *group, struct swap *swap)
     return 0;
 }
 
+/* A target forwards its initiators' requests: it has to know who was fenced as soon as that is said to be so, not when
+ * its copy is complete. */
+static bool has_follower(const struct group *group)
+{
+    return group->dual || (group->session_as == AUTHORITY_SOLE && !id_is_null(&group->session));
+}
+
 void meta_run(struct group *group)
 {
     struct swap *swap;
@@ -142,7 +151,7 @@ void meta_run(struct group *group)
     if (!swap)
         return;
     group->meta_for_resync = false;
-    if (group->dual)
+    if (has_follower(group))
         send_map(group, &group->next_metadata);
     group->meta_saves++;
     int error = group_save(group, saved, group);
@@ -184,6 +193,31 @@ void meta_lose(struct group *group)
 
 /* ---- at the other node ---------------------------------------------------------------------------------------------------------- */
 
+static bool same_map(const struct metadata *left, const struct metadata *right)
+{
+    if (left->version != right->version || left->count != right->count)
+        return false;
+    for (unsigned i = 0; i < left->count; i++) {
+        const char *value = metadata_get(right, left->entries[i].key);
+        if (!value || strcmp(value, left->entries[i].value) != 0)
+            return false;
+    }
+    return true;
+}
+
+/* What was let in and held while this node could not know of changes (reservations, owner, access list) is not sent to
+ * the authority, which cannot judge whose it is: its initiator comes back and is judged anew. */
+static void adopt_of_authority(struct group *group)
+{
+    bool same = same_map(&group->metadata, &group->next_metadata), first = !group->meta_known;
+    meta_adopt(group);
+    group->meta_known = true;
+    if (first && same)
+        group_run_held(group);
+    else if (first)
+        group_drop_held(group, "the volume's settings changed while this node was apart");
+}
+
 static void received_saved(void *userdata, int result)
 {
     struct receipt *receipt = userdata;
@@ -192,7 +226,9 @@ static void received_saved(void *userdata, int result)
     group->meta_saves--;
     if (result == 0) {
         session_acknowledge(receipt);
-        if (group->meta_saves == 0 && group->has_next)
+        if (group->meta_saves == 0 && group->has_next && receipt_is_current(receipt))
+            adopt_of_authority(group);
+        else if (group->meta_saves == 0 && group->has_next)
             meta_adopt(group);
     }
     receipt_free(receipt);

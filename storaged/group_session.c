@@ -133,7 +133,7 @@ void session_begin(struct group *group, const struct authority_action *action)
     group->session_epoch = action->epoch;
     group->session_as = action->as;
     group->sequence = group->committed = group->commit_sent = 0;
-    group->tail_complete = false;
+    group->tail_complete = group->meta_known = false;
     group->dual = action->as == AUTHORITY_OPENING;
     group->journaled = action->as != AUTHORITY_SOLE; /* R3: a source's own writes carry the dirty mark instead */
     if (group->journaled)

@@ -9,6 +9,8 @@
 #include "common/log.h"
 #include "storaged/engine_private.h"
 
+#define STATES_BYTES_MAX (METADATA_BYTES_MAX / 2) /* of all volumes of a group */
+
 /* One change. It names its group by id: the group may be gone when the other node's answer comes. */
 struct state_swap {
     struct list link; /* engine->state_swaps while it waits for its next try */
@@ -19,6 +21,7 @@ struct state_swap {
     uint64_t deadline_ms;
     struct swap swap; /* at the authority */
     struct ring_mail mail;
+    bool uncertain; /* an answer was lost */
     int result;
     void (*done)(void *userdata, int result);
     void *userdata;
@@ -59,9 +62,13 @@ static void wait_again(struct state_swap *swap)
     list_append(&swap->engine->state_swaps, &swap->link);
 }
 
-/* -ENOTCONN: the other node may have made it before the link broke. The next try finds out: -ESTALE. */
+/* -ENOTCONN: the other node may have made it before the link broke. The next try finds out: -ESTALE may then mean that
+ * it was made, and that another change followed; who asked must not take it for a change that was never made. */
 static void tried(struct state_swap *swap, int result)
 {
+    swap->uncertain |= result == -ENOTCONN;
+    if (result == -ESTALE && swap->uncertain)
+        result = -EIO;
     if (result == -EAGAIN || result == -EBUSY || result == -ENOTCONN)
         wait_again(swap);
     else
@@ -137,6 +144,21 @@ void group_state_tick(struct engine *engine)
         try_swap(list_entry(now.next, struct state_swap, link));
 }
 
+/* What initiators set must not take the room of what the cluster needs to change: owner records, access lists (R11). */
+static bool leaves_room(const struct metadata *metadata, const char *key, const char *value)
+{
+    size_t others = 0, before = 0;
+    for (unsigned i = 0; i < metadata->count; i++) {
+        const struct metadata_entry *entry = &metadata->entries[i];
+        if (strcmp(entry->key, key) == 0)
+            before = strlen(entry->value);
+        else if (strchr(entry->key, '.'))
+            others += strlen(entry->key) + strlen(entry->value);
+    }
+    size_t after = value ? strlen(value) : 0;
+    return after <= before || others + strlen(key) + after <= STATES_BYTES_MAX;
+}
+
 void group_state_swap(struct lun *lun, const char *key, const char *expected, const char *value,
                       void (*done)(void *userdata, int result), void *userdata)
 {
@@ -149,7 +171,8 @@ void group_state_swap(struct lun *lun, const char *key, const char *expected, co
     swap->expected = expected ? strdup(expected) : NULL;
     swap->value = value ? strdup(value) : NULL;
     check((!expected || swap->expected) && (!value || swap->value));
-    if (!make_key(lun, key, swap->key) || (value && strlen(value) >= LUN_STATE_MAX))
+    if (!make_key(lun, key, swap->key) || (value && strlen(value) >= LUN_STATE_MAX) ||
+        !leaves_room(&group->metadata, swap->key, value))
         finish(swap, -ENOSPC);
     else
         try_swap(swap);

@@ -162,7 +162,8 @@ static size_t first_difference(const uint8_t *left, const uint8_t *right, size_t
 }
 
 /* False: settled. One that was held again after it had begun to write may meet its own result: that is success, not a
- * miscompare (R4: it is carried out anew by whoever serves next). */
+ * miscompare (R4: it is carried out anew by whoever serves next). Where another node served in between, it may as well
+ * be somebody else's that wrote the same: no answer is given, lest two believe that they have the lock. */
 static bool compare(struct operation *operation)
 {
     size_t size = (size_t)operation->sectors * LUN_SECTOR_SIZE;
@@ -171,7 +172,7 @@ static bool compare(struct operation *operation)
     if (at == size)
         return true;
     if (operation->tried && memcmp(here, operation->data + size, size) == 0) {
-        operation_settle(operation, LUN_OK);
+        operation_settle(operation, operation->request ? LUN_OK : LUN_DROPPED);
         return false;
     }
     operation->miscompare_offset = (uint32_t)at;
@@ -384,6 +385,14 @@ static void step_check(struct operation *operation)
     if (result == -EBADMSG && was_read) {
         if (!fetch_from_secondary(operation))
             medium_error(operation);
+        return;
+    }
+    if (result < 0 && operation->group->engine->site->standalone) {
+        /* Nobody else will ever serve it: the initiator must know. */
+        operation->bad_sector = operation->sector;
+        log_error("volume '%s': sector %llu cannot be %s: %s", operation->volume->name,
+                  (unsigned long long)operation->sector, was_read ? "read" : "written", strerror(-result));
+        operation_settle(operation, LUN_MEDIUM_ERROR);
         return;
     }
     if (result < 0) {

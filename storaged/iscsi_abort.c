@@ -120,6 +120,7 @@ int iscsi_abort_end(struct iscsi_session *session, const struct iscsi_pdu *pdu)
 
     task->response = COMPLETE;
     iscsi_task_move(task, ISCSI_TASK_DRAINING);
+    task->aborting = 1; /* our own: the first that ends at once must not answer for the others */
     if (has_lun && !lun_is_known(pdu))
         task->response = LUN_UNKNOWN;
     else if (function == ABORT_TASK)
@@ -133,7 +134,6 @@ int iscsi_abort_end(struct iscsi_session *session, const struct iscsi_pdu *pdu)
     else
         task->response = function == TASK_REASSIGN ? REASSIGN_UNSUPPORTED : UNSUPPORTED;
     task->closes_all = function == TARGET_COLD_RESET;
-    if (task->aborting == 0 && task->state == ISCSI_TASK_DRAINING)
-        answer(task);
+    iscsi_abort_one_ended(task);
     return 0;
 }

@@ -197,7 +197,7 @@ const char *pool_disk_path(const struct pool *pool, unsigned index)
 struct settle {
     struct ring_timer timer;
     struct pool *pool;
-    bool waiting;
+    bool waiting, finished;
 };
 
 static void settle_done(void *userdata, int result)
@@ -209,10 +209,12 @@ static void settle_look(struct ring_timer *timer)
 {
     struct settle *settle = list_entry(timer, struct settle, timer);
     if (!settle->waiting && !settle->pool->busy_count && !settle->pool->mail_armed &&
-        !pool_failure_is_busy(settle->pool))
+        !pool_failure_is_busy(settle->pool)) {
+        settle->finished = true;
         ring_stop(settle->pool->ring);
-    else
+    } else {
         ring_timer_start(settle->pool->ring, timer, 1);
+    }
 }
 
 int pool_settle(struct pool *pool, bool checkpoint)
@@ -221,7 +223,11 @@ int pool_settle(struct pool *pool, bool checkpoint)
     if (checkpoint)
         pool_checkpoint(pool, settle_done, &settle);
     ring_timer_start(pool->ring, &settle.timer, 0);
-    return ring_run(pool->ring);
+    int result = 0;
+    while (result == 0 && !settle.finished) /* somebody else may stop the ring */
+        result = ring_run(pool->ring);
+    ring_timer_stop(&settle.timer);
+    return result;
 }
 
 void pool_free(struct pool *pool)

@@ -371,6 +371,7 @@ void pool_checkpoint_tick(struct ring_timer *timer)
     struct pool *pool = list_entry(timer, struct pool, tick);
     pool_for_each_disk(pool, disk)
         disk_tick(disk);
+    pool_volume_heal(pool);
     ring_timer_start(pool->ring, &pool->tick, TICK_MS);
     pool_wake(pool);
 }

@@ -44,9 +44,10 @@ static int place_find(const struct format_super *table, const struct pool_disk *
             continue;
         if (table->disk_states[index] == FORMAT_DISK_OK || table->disk_states[index] == FORMAT_DISK_DRAINING)
             return index;
-        log_error("disk %s failed or was missing before, and the pool went on without it: its content is old and is not "
-                  "used; remove it with 'hcictl disk remove', then it may be added again with --force",
-                  disk->path);
+        log_error(
+            "disk %s failed or was missing before, and the pool went on without it: its content is old and is not "
+            "used; remove it with 'hcictl disk remove', then it may be added again with --force",
+            disk->path);
         return -1;
     }
     log_warning("disk %s is not (or no longer) one of the pool's disks; it is left alone", disk->path);
@@ -150,8 +151,10 @@ int pool_choose(struct pool *pool, struct pool_choice *choice, struct err *err)
             disk_miss(pool, place, &table);
     }
     if (!pool_members_capacity(pool, NULL) && !pool->disks[0].used && !pool->disk_count)
-        return err_set(err, -ENODEV, "foreign", "disk %s was prepared for a pool but never became part of it; name the "
-                       "pool's disks", choice->disks[0].path);
+        return err_set(err, -ENODEV, "foreign",
+                       "disk %s was prepared for a pool but never became part of it; name the "
+                       "pool's disks",
+                       choice->disks[0].path);
     result = missing_check(pool, choice, err);
     if (result == 0) {
         missing_tell(pool, choice);

@@ -331,7 +331,7 @@ static void creation_end(struct creation *creation, bool failed)
     }
 }
 
-/* --- one more for a pool that serves -------------------------------------------------------------------------------- */
+/* --- one more for a pool that serves ------------------------------------------------------------------------------ */
 
 static int prepared_make(struct creation *creation, struct err *err)
 {
@@ -397,7 +397,7 @@ void pool_disk_prepared_free(struct pool_disk_prepared *prepared)
     free(prepared);
 }
 
-/* --- a pool ---------------------------------------------------------------------------------------------------------- */
+/* --- a pool ------------------------------------------------------------------------------------------------------- */
 
 static int journal_size(struct creation *creation, struct err *err)
 {

@@ -7,10 +7,10 @@
 #include "common/log.h"
 #include "storaged/pool_internal.h"
 
-/* --- coming ----------------------------------------------------------------------------------------------------------- */
+/* --- coming ------------------------------------------------------------------------------------------------------- */
 
-/* Order: the disk gets what all disks hold; then the superblocks name it, its own among them; then it gets extents. Until
- * a superblock names it, a crash leaves the pool without it. */
+/* Order: the disk gets what all disks hold; then the superblocks name it, its own among them; then it gets extents.
+ * Until a superblock names it, a crash leaves the pool without it. */
 struct joining {
     struct pool_disk *disk;
     pool_done *done;
@@ -84,8 +84,14 @@ void pool_disk_add(struct pool *pool, struct pool_disk_prepared *prepared, pool_
     struct pool_disk *disk = result == 0 ? &pool->disks[place] : NULL;
     struct joining *joining = disk ? calloc(1, sizeof *joining) : NULL;
     if (joining) {
-        *disk = (struct pool_disk){.pool = pool, .used = true, .unnamed = true, .joining = true, .fd = prepared->fd,
-                                   .path = prepared->path, .super = prepared->super, .super_slot = 1};
+        *disk = (struct pool_disk){.pool = pool,
+                                   .used = true,
+                                   .unnamed = true,
+                                   .joining = true,
+                                   .fd = prepared->fd,
+                                   .path = prepared->path,
+                                   .super = prepared->super,
+                                   .super_slot = 1};
         disk->super.disk_index = (uint16_t)place;
         prepared->fd = -1;
         prepared->path = NULL;
@@ -104,7 +110,7 @@ void pool_disk_add(struct pool *pool, struct pool_disk_prepared *prepared, pool_
     pool_groups_save_again(pool, groups_there, joining);
 }
 
-/* --- going ------------------------------------------------------------------------------------------------------------- */
+/* --- going -------------------------------------------------------------------------------------------------------- */
 
 static void draining_named(void *userdata, int result)
 {
@@ -119,8 +125,7 @@ static void drain(struct pool_disk *disk, struct pool_op *op)
     struct pool *pool = disk->pool;
     uint32_t rest = pool_members_capacity(pool, disk);
     unsigned others = 0;
-    pool_for_each_disk(pool, other)
-        others += other != disk && other->state == POOL_DISK_OK && !other->joining;
+    pool_for_each_disk(pool, other) others += other != disk && other->state == POOL_DISK_OK && !other->joining;
     int result = disk->state == POOL_DISK_DRAINING ? -EBUSY : others == 0 ? -EINVAL : disk->joining ? -EBUSY : 0;
     if (result == 0 && (rest < pool->reserved_extents || rest < pool->used_extents))
         result = -ENOSPC;

@@ -3,8 +3,8 @@
  * QUIET   nothing more is sent to it; what is under way comes back. Requests to its extents wait.
  * STRIKE  the others' superblocks say that it is lost, before anything goes on without it: whoever opens the pool
  *         later must not take its old content for the newest.
- * SETTLE  each of its extents is another one now, whose blocks are lost; what was acknowledged and is still in memory is
- *         written there, what nobody was told of is done again there. A checkpoint makes that durable. Until it has,
+ * SETTLE  each of its extents is another one now, whose blocks are lost; what was acknowledged and is still in memory
+ *         is written there, what nobody was told of is done again there. A checkpoint makes that durable. Until it has,
  *         an opening counts all holes of all volumes as lost (FORMAT_DISK_LOST).
  * FLAG    where there was no room, the catalogue says of the volume that its holes are lost.
  * GONE    the others' superblocks say that all this has happened. */
@@ -42,8 +42,7 @@ void pool_disk_fail(struct pool_disk *disk, int error, const char *what)
     disk->write_errors++;
     if (pool->failure || !POOL_DISK_IS_ALIVE(disk))
         return;
-    pool_for_each_disk(pool, other)
-        others += other != disk && !other->joining;
+    pool_for_each_disk(pool, other) others += other != disk && !other->joining;
     if (others == 0) {
         pool_fail(pool, error, what, disk->path);
         return;
@@ -55,6 +54,9 @@ void pool_disk_fail(struct pool_disk *disk, int error, const char *what)
     pool->extent_count = pool_members_capacity(pool, NULL);
     step_take(disk, FAILING_QUIET);
     pool_drain_disk_failed(disk);
+    if (disk->removal)
+        pool_op_finish(pool, disk->removal, error); /* there is nothing to drain any more */
+    disk->removal = NULL;
     pool_members_tell(disk);
     pool_wake(pool);
 }
@@ -90,7 +92,7 @@ void pool_failure_requeue(struct pool_part *part)
     pool_wake(disk->pool);
 }
 
-/* --- what is still in memory ---------------------------------------------------------------------------------------- */
+/* --- what is still in memory -------------------------------------------------------------------------------------- */
 
 static void resume(struct pool *pool);
 
@@ -119,9 +121,9 @@ static void part_rescue(struct pool_part *old)
     op->volume = from->volume;
     op->block = old->block;
     op->count = old->count;
-    op->dirty = from->dirty;
+    op->dirty = from->dirty || old->renewed; /* the later one may not be committed yet */
     op->copy = true; /* the journals have seen its number before, perhaps of a session that is over */
-    op->unmirrored = from->unmirrored;
+    op->unmirrored = from->unmirrored && !old->renewed;
     op->session = from->session;
     op->sequence = from->sequence;
     op->session_slot = from->session_slot;
@@ -153,7 +155,7 @@ static bool part_is_rescued(const struct pool_part *part)
 }
 
 /* What later acknowledged writes and UNMAPs say of its blocks: none of them may be seen as it was before. */
-static void part_renew(const struct pool_part *part, struct list *end)
+static void part_renew(struct pool_part *part, struct list *end)
 {
     for (const struct list *item = part->link.next; item != end; item = item->next) {
         const struct pool_part *later = list_entry(item, struct pool_part, link);
@@ -165,6 +167,7 @@ static void part_renew(const struct pool_part *part, struct list *end)
             uint8_t *data = part->buffer + (size_t)block * FORMAT_BLOCK;
             if (place < later->first || place >= later->first + later->count)
                 continue;
+            part->renewed |= !later->op->unmirrored;
             if (is_zero)
                 memset(data, 0, FORMAT_BLOCK);
             else
@@ -185,7 +188,8 @@ static void part_withdraw(struct pool_disk *disk, struct pool_part *part)
         list_append(&disk->journal.live, &part->link); /* to be rescued, in order */
         return;
     }
-    if (!is_undone && part->op->volume && pool_session_covers(part->op)) /* its record goes, and nobody will commit it */
+    if (!is_undone && part->op->volume &&
+        pool_session_covers(part->op)) /* its record goes, and nobody will commit it */
         pool_dirty_set(part->op->volume, part->block, part->count);
     if (!part->buffer || part->buffer != part->data) { /* else it is being rescued for the second time */
         iobuf_put(pool->arena, part->buffer);
@@ -203,9 +207,8 @@ static void journal_withdraw(struct pool_disk *disk)
     struct pool_journal *journal = &disk->journal;
     struct list all;
     list_init(&all);
-    list_for_each(item, &journal->live)
-        if (part_is_rescued(pool_part_of(item)))
-            part_renew(pool_part_of(item), &journal->live);
+    list_for_each(item, &journal->live) if (part_is_rescued(pool_part_of(item)))
+        part_renew(pool_part_of(item), &journal->live);
     while (!list_is_empty(&journal->live)) {
         struct list *item = journal->live.next;
         list_remove(item);
@@ -226,7 +229,8 @@ static void waiting_withdraw(struct pool_disk *disk)
 {
     struct pool *pool = disk->pool;
     for (unsigned index = 0; index < BUCKET_COUNT; index++) {
-        list_for_each_safe(item, after, &pool->buckets[index]) {
+        list_for_each_safe(item, after, &pool->buckets[index])
+        {
             struct pool_part *part = list_entry(item, struct pool_part, bucket);
             if (part->disk != disk || part->kind != PART_READ)
                 continue;
@@ -234,7 +238,8 @@ static void waiting_withdraw(struct pool_disk *disk)
             pool_failure_requeue(part);
         }
     }
-    list_for_each_safe(item, after, &pool->checksums.starved) {
+    list_for_each_safe(item, after, &pool->checksums.starved)
+    {
         struct pool_part *part = pool_part_of(item);
         if (part->disk != disk)
             continue;
@@ -243,7 +248,7 @@ static void waiting_withdraw(struct pool_disk *disk)
     }
 }
 
-/* --- its extents ---------------------------------------------------------------------------------------------------- */
+/* --- its extents -------------------------------------------------------------------------------------------------- */
 
 static void extent_give_up(struct pool_volume *volume, uint32_t logical)
 {
@@ -282,7 +287,8 @@ static void requeue_run(struct pool_disk *disk, bool rescues)
     struct pool *pool = disk->pool;
     struct list all;
     list_init(&all);
-    list_for_each_safe(item, after, &disk->requeue) {
+    list_for_each_safe(item, after, &disk->requeue)
+    {
         if (is_rescue(pool_part_of(item)) != rescues)
             continue;
         list_remove(item);
@@ -293,7 +299,8 @@ static void requeue_run(struct pool_disk *disk, bool rescues)
         list_remove(&part->link);
         uint32_t logical = (uint32_t)(part->block / FORMAT_EXTENT_BLOCKS);
         bool has_extent = part->extent != EXTENT_NONE;
-        uint32_t extent = has_extent ? pool_extents_of(part->op->volume, logical, part->kind != PART_READ) : EXTENT_NONE;
+        uint32_t extent =
+            has_extent ? pool_extents_of(part->op->volume, logical, part->kind != PART_READ) : EXTENT_NONE;
         bool is_ghost = extent != EXTENT_NONE && pool_extents_disk(pool, extent)->failing >= FAILING_SETTLE;
         if (part->kind == PART_READ && is_ghost) {
             part->op->io->bad_block = part->block;
@@ -327,7 +334,8 @@ static void evacuate(struct pool_disk *disk)
     journal_withdraw(disk);
     pool_checksums_forget(disk);
     extents_give_up(disk);
-    list_for_each_safe(item, after, &disk->journal.live) {
+    list_for_each_safe(item, after, &disk->journal.live)
+    {
         list_remove(item);
         part_rescue(pool_part_of(item)); /* its op goes when that is done */
     }
@@ -335,7 +343,7 @@ static void evacuate(struct pool_disk *disk)
     disk->resuming = true;
 }
 
-/* --- the steps ------------------------------------------------------------------------------------------------------ */
+/* --- the steps ---------------------------------------------------------------------------------------------------- */
 
 static void gone(void *userdata, int result)
 {

@@ -58,6 +58,7 @@ struct pool_part {
     uint8_t *buffer; /* ours: WRITE: the data until it is in its place, INTENT: its checksums */
     const uint32_t *checksums; /* from the record on until the part is placed */
     uint64_t lsn;    /* of its record */
+    bool renewed;    /* being rescued (pool_failure.c), with what later writes made of its blocks */
     bool durable;    /* in the journal */
     bool placed;     /* and in its place: the tail may pass it, once it is committed */
     bool forgiven;   /* its blocks are marked dirty: the tail may pass it without a commit */
@@ -153,7 +154,15 @@ struct pool_checkpoint {
 };
 
 /* How far the pool has come to terms with a disk that failed (pool_failure.c). */
-enum pool_failing { FAILING_NOT, FAILING_QUIET, FAILING_STRIKE, FAILING_SETTLE, FAILING_FLAG, FAILING_GONE, FAILING_DONE };
+enum pool_failing {
+    FAILING_NOT,
+    FAILING_QUIET,
+    FAILING_STRIKE,
+    FAILING_SETTLE,
+    FAILING_FLAG,
+    FAILING_GONE,
+    FAILING_DONE
+};
 
 struct pool_disk {
     struct pool *pool;
@@ -220,6 +229,7 @@ struct pool_volume {
     struct id id, group;
     uint64_t size_bytes, blocks;
     uint64_t dirty_blocks, lost_blocks;
+    uint8_t heal;    /* HOLES_LOST, and no hole left: 1: a checkpoint makes that durable, 2: the catalogue follows */
     uint32_t ghosts; /* extents on a failed disk for which there was no room elsewhere */
     uint32_t life, flags;
     uint32_t extent_count, used_extents;
@@ -317,6 +327,7 @@ struct pool {
     struct list finished;
     struct list held;       /* requests to an extent that moves, or whose disk has just failed */
     struct list blobs_held;
+    bool healing;
     unsigned rescues; /* acknowledged writes on their way from a failed disk's journal to another disk */
     struct pool_drain *drain;
     bool is_open, closing;
@@ -330,7 +341,8 @@ struct pool {
 };
 
 /* Every disk that the pool reads and writes. */
-#define POOL_DISK_IS_ALIVE(disk) ((disk)->used && (disk)->fd >= 0 && (disk)->state != POOL_DISK_FAILED && !(disk)->leaving)
+#define POOL_DISK_IS_ALIVE(disk)                                                                                       \
+    ((disk)->used && (disk)->fd >= 0 && (disk)->state != POOL_DISK_FAILED && !(disk)->leaving)
 #define pool_for_each_disk(pool, disk)                                                                                 \
     for (struct pool_disk *disk = (struct pool_disk *)(pool)->disks; disk < (pool)->disks + POOL_DISKS_MAX; disk++)    \
         if (POOL_DISK_IS_ALIVE(disk))
@@ -401,7 +413,8 @@ void pool_extents_release_volume(struct pool_volume *volume);
 /* A free extent on a disk that takes new ones; EXTENT_NONE: there is none. Not taken yet. */
 uint32_t pool_extents_find_free(struct pool *pool);
 /* The volume's extent is another one from now on, with these bits; the old one is nobody's. */
-void pool_extents_replace(struct pool_volume *volume, uint32_t logical, uint32_t extent, const struct format_descriptor *bits);
+void pool_extents_replace(struct pool_volume *volume, uint32_t logical, uint32_t extent,
+                          const struct format_descriptor *bits);
 bool pool_extents_hole_is_lost(const struct pool_volume *volume);
 /* Takes a descriptor read from disk; of several for one place the one born last stays, the others become free. */
 void pool_extents_adopt(struct pool *pool, uint32_t extent);
@@ -453,6 +466,8 @@ int pool_catalogue_load(struct pool *pool, struct err *err);
 /* The catalogue as it is, to all disks. */
 void pool_catalogue_save(struct pool *pool, pool_done *done, void *userdata);
 int pool_catalogue_save_now(struct pool *pool);
+/* Volumes whose holes were lost and that have none any more are as others are; called now and then. */
+void pool_volume_heal(struct pool *pool);
 void pool_groups_save_again(struct pool *pool, pool_done *done, void *userdata);
 int pool_groups_load(struct pool *pool, struct err *err);
 bool pool_blob_is_valid(const struct pool *pool, const struct format_slot *slot, uint64_t magic, uint32_t limit);

@@ -18,9 +18,8 @@ struct pool_disk *pool_members_find(struct pool *pool, const struct id *disk)
 uint32_t pool_members_capacity(const struct pool *pool, const struct pool_disk *without)
 {
     uint32_t count = 0;
-    pool_for_each_disk(pool, disk)
-        if (disk != without && disk->state == POOL_DISK_OK && !disk->joining)
-            count += disk->extent_count;
+    pool_for_each_disk(pool, disk) if (disk != without && disk->state == POOL_DISK_OK && !disk->joining) count +=
+        disk->extent_count;
     return count;
 }
 

@@ -84,7 +84,8 @@ void pool_volume_free(struct pool_volume *volume)
 /* A volume with extents on a lost disk that got no others: what is not in the tables is not known to be zeros. */
 static uint32_t volume_flags(const struct pool_volume *volume)
 {
-    return volume->flags | (volume->ghosts ? FORMAT_VOLUME_HOLES_LOST : 0);
+    uint32_t flags = volume->heal == 2 ? volume->flags & ~(uint32_t)FORMAT_VOLUME_HOLES_LOST : volume->flags;
+    return flags | (volume->ghosts ? FORMAT_VOLUME_HOLES_LOST : 0);
 }
 
 /* All volumes that are ready, and the one about to be, with its size to be. */
@@ -268,6 +269,54 @@ int pool_catalogue_save_now(struct pool *pool)
     return result;
 }
 
+/* --- after the loss of a disk ------------------------------------------------------------------------------------- */
+
+static void healed_named(void *userdata, int result)
+{
+    struct pool *pool = userdata;
+    pool->healing = false;
+    for (unsigned index = 0; index < POOL_VOLUMES_MAX && result == 0; index++) {
+        struct pool_volume *volume = pool->volumes[index];
+        if (!volume || volume->heal != 2)
+            continue;
+        volume->heal = 0;
+        volume->flags &= ~(uint32_t)FORMAT_VOLUME_HOLES_LOST;
+        for (uint32_t logical = 0; logical < volume->extent_count; logical++)
+            if (volume->map[logical])
+                pool_extents_may_be_empty(pool, volume->map[logical] - 1);
+    }
+}
+
+static void healed_durable(void *userdata, int result)
+{
+    struct pool *pool = userdata;
+    for (unsigned index = 0; index < POOL_VOLUMES_MAX && result == 0; index++)
+        if (pool->volumes[index] && pool->volumes[index]->heal == 1)
+            pool->volumes[index]->heal = 2;
+    pool_catalogue_save(pool, healed_named, pool);
+}
+
+/* The tables must tell of every extent before the catalogue says that what they do not tell of is zeros. Meanwhile no
+ * extent goes: the flag still stands. */
+void pool_volume_heal(struct pool *pool)
+{
+    bool wanted = false;
+    for (unsigned index = 0; index < POOL_VOLUMES_MAX && !pool->healing; index++) {
+        struct pool_volume *volume = pool->volumes[index];
+        bool is_whole = volume && volume->ready && pool_extents_hole_is_lost(volume) && !volume->ghosts &&
+                        volume->used_extents == volume->extent_count;
+        if (is_whole)
+            volume->heal = 1;
+        wanted |= is_whole;
+    }
+    if (!wanted || pool->failure || pool->closing)
+        return;
+    pool->healing = true;
+    pool_checkpoint(pool, healed_durable, pool);
+}
+
+/* --- growth ------------------------------------------------------------------------------------------------------ */
+
 /* The larger map is there at once, and used when the catalogue says so. */
 static int volume_reserve(struct pool_volume *volume, uint64_t size_bytes)
 {
@@ -289,7 +338,8 @@ static int volume_reserve(struct pool_volume *volume, uint64_t size_bytes)
     return 0;
 }
 
-void pool_volume_grow(struct pool *pool, struct pool_volume *volume, uint64_t size_bytes, pool_done *done, void *userdata)
+void pool_volume_grow(struct pool *pool, struct pool_volume *volume, uint64_t size_bytes, pool_done *done,
+                      void *userdata)
 {
     struct pool_op *op = pool_op_new(pool, OP_VOLUME);
     op->done = done;

@@ -214,8 +214,9 @@ bool scsi_command_execute(struct scsi_command *command)
 {
     if (command->direction == SCSI_DATA_IN && command->operation->allocation_bytes)
         memset(command->data, 0, command->buffer_size);
-    /* Reservations and write protection may have come while the data was under way. */
-    if (scsi_lun_exists(command) && (scsi_access_conflicts(command) || scsi_access_is_protected(command)))
+    /* Reservations, write protection and SANITIZE may have come while the data was under way. */
+    if (scsi_lun_exists(command) &&
+        (scsi_access_conflicts(command) || scsi_access_is_protected(command) || scsi_sanitize_refuses(command)))
         return true;
     return command->operation->execute(command);
 }

@@ -70,6 +70,7 @@ struct scsi_change {
     bool (*step)(struct scsi_command *command);
     bool (*made)(struct scsi_command *command);
     bool (*resume)(struct scsi_command *command);
+    bool parked; /* in unit->parked */
     unsigned attempts;
 };
 

@@ -2,13 +2,16 @@
  * (SBC-4 §4.11, §5.30). It goes on in the background, whatever becomes of the command and of its session.
  *
  * A text of the volume says from before the first to after the last block that it is not complete: what was cut short,
- * by a crash or a takeover, reads errors on every node until somebody sanitizes it again. */
+ * by a crash or a takeover, reads errors on every node until somebody sanitizes it again. It names which one it is of:
+ * one that is begun at the other node takes the place of one that still runs here, which would else go on to destroy
+ * what is written after the end of the other. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/bytes.h"
 #include "common/log.h"
-#include "storaged/scsi_command.h"
+#include "storaged/scsi_unit.h"
 
 #define OVERWRITE 0x01
 #define BLOCK_ERASE 0x02
@@ -17,13 +20,15 @@
 #define WRITE_SECTORS 128u    /* at a time, one at a time: other volumes' requests never wait long */
 #define ERASE_SECTORS (1u << 15)
 #define STATE_KEY "sanitize"  /* of lun->state */
-#define INCOMPLETE "incomplete"
-#define INCOMPLETE_MAY_EXIT "incomplete, may exit" /* AUSE */
+#define INCOMPLETE "incomplete "
+#define MAY_EXIT ", may exit" /* AUSE */
 
 struct scsi_sanitize {
     struct lun *lun;
     struct lun_nexus nexus; /* its own: the session that asked for it may end */
     struct lun_request request;
+    char mark[sizeof(INCOMPLETE) + ID_TEXT_SIZE + sizeof(MAY_EXIT)];
+    bool marked; /* the volume's text is ours: when it changes, another has taken over */
     bool invert, may_exit, immediate, closing;
     unsigned pass, passes;
     uint64_t sector;
@@ -72,16 +77,12 @@ static void end(struct scsi_sanitize *sanitize, bool good)
     lun->sanitize = NULL;
     lun->sanitize_failed = !good;
     lun->sanitize_may_exit = !good && sanitize->may_exit;
+    scsi_sanitize_refresh(lun); /* the text knows better: nothing was begun, or another goes on */
     answer(sanitize, good); /* its session may end with that, the unit not before our nexus */
     lun_nexus_drop(&sanitize->nexus);
     lun_nexus_close(&sanitize->nexus);
     free(sanitize->pattern);
     free(sanitize);
-}
-
-static const char *mark_of(const struct scsi_sanitize *sanitize)
-{
-    return sanitize->may_exit ? INCOMPLETE_MAY_EXIT : INCOMPLETE;
 }
 
 static void unmarked(void *userdata, int result)
@@ -93,8 +94,9 @@ static void unmarked(void *userdata, int result)
 static void complete(struct scsi_sanitize *sanitize)
 {
     struct lun *lun = sanitize->lun;
+    sanitize->marked = false;
     if (lun->state_swap)
-        lun->state_swap(lun, STATE_KEY, mark_of(sanitize), NULL, unmarked, sanitize);
+        lun->state_swap(lun, STATE_KEY, sanitize->mark, NULL, unmarked, sanitize);
     else
         end(sanitize, true);
 }
@@ -141,13 +143,27 @@ static void request_done(struct lun_request *request)
 static void close_nexus(struct lun_nexus *nexus, const char *reason)
 {
     struct scsi_sanitize *sanitize = list_entry(nexus, struct scsi_sanitize, nexus);
-    log_warning("volume '%s': sanitizing has to stop: %s", sanitize->lun->name, reason);
+    if (!sanitize->closing)
+        log_warning("volume '%s': sanitizing has to stop: %s", sanitize->lun->name, reason);
     sanitize->closing = true;
+}
+
+static void state_changed(struct lun_nexus *nexus, enum lun_change change)
+{
+    struct scsi_sanitize *sanitize = list_entry(nexus, struct scsi_sanitize, nexus);
+    if (change != LUN_STATE_CHANGED || !sanitize->marked)
+        return;
+    const char *text = sanitize->lun->state(sanitize->lun, STATE_KEY);
+    if (!text || strcmp(text, sanitize->mark) != 0)
+        close_nexus(nexus, "it is sanitized anew from the other node");
 }
 
 static void marked(void *userdata, int result)
 {
     struct scsi_sanitize *sanitize = userdata;
+    sanitize->marked = result == 0;
+    if (sanitize->marked)
+        state_changed(&sanitize->nexus, LUN_STATE_CHANGED); /* maybe already */
     if (result < 0 || sanitize->closing) {
         end(sanitize, false);
         return;
@@ -157,14 +173,16 @@ static void marked(void *userdata, int result)
     step(sanitize);
 }
 
-/* False: the mark is there, or cannot be; `marked` is not called. */
+/* False: there are no marks; `marked` is not called. */
 static bool mark(struct scsi_sanitize *sanitize)
 {
     struct lun *lun = sanitize->lun;
-    const char *text = lun->state ? lun->state(lun, STATE_KEY) : NULL;
-    if (!lun->state_swap || (text && strcmp(text, mark_of(sanitize)) == 0))
+    struct id id = id_random();
+    char text[ID_TEXT_SIZE];
+    if (!lun->state_swap)
         return false;
-    lun->state_swap(lun, STATE_KEY, text, mark_of(sanitize), marked, sanitize);
+    snprintf(sanitize->mark, sizeof(sanitize->mark), INCOMPLETE "%s%s", id_format(&id, text), sanitize->may_exit ? MAY_EXIT : "");
+    lun->state_swap(lun, STATE_KEY, lun->state(lun, STATE_KEY), sanitize->mark, marked, sanitize);
     return true;
 }
 
@@ -214,6 +232,7 @@ static struct scsi_sanitize *sanitize_new(struct scsi_command *command)
     memcpy(sanitize->nexus.initiator, command->nexus->lun_nexus->initiator, sizeof(sanitize->nexus.initiator));
     strcpy(sanitize->nexus.address, "SANITIZE"); /* for those who list sessions */
     sanitize->nexus.close = close_nexus;
+    sanitize->nexus.changed = state_changed;
     sanitize->request.done = request_done;
     sanitize->request.nexus = &sanitize->nexus;
     list_init(&sanitize->request.link);
@@ -235,7 +254,7 @@ static bool exit_failure_mode(struct scsi_command *command)
     if (lun->sanitize_failed && !lun->sanitize_may_exit)
         return scsi_fail_cdb(command, 1, 4);
     if (lun->sanitize_failed && lun->state_swap) {
-        lun->state_swap(lun, STATE_KEY, INCOMPLETE_MAY_EXIT, NULL, exited, command);
+        lun->state_swap(lun, STATE_KEY, lun->state(lun, STATE_KEY), NULL, exited, command);
         return false;
     }
     lun->sanitize_failed = false;
@@ -277,7 +296,7 @@ void scsi_sanitize_refresh(struct lun *lun)
     if (!lun->state || lun->sanitize)
         return;
     lun->sanitize_failed = text != NULL;
-    lun->sanitize_may_exit = text && strcmp(text, INCOMPLETE_MAY_EXIT) == 0;
+    lun->sanitize_may_exit = text && strstr(text, MAY_EXIT);
 }
 
 static bool is_allowed(const struct scsi_command *command)
@@ -315,9 +334,11 @@ bool scsi_sanitize_refuses(struct scsi_command *command)
 void scsi_command_cancel(struct scsi_command *command)
 {
     struct scsi_sanitize *sanitize = command->nexus->lun ? command->nexus->lun->sanitize : NULL;
-    if (!sanitize || sanitize->waiter != command)
+    bool waits = sanitize && sanitize->waiter == command;
+    if (waits)
+        sanitize->waiter = NULL;
+    else if (!scsi_unit_undrain(command))
         return;
-    sanitize->waiter = NULL;
     command->dropped = true;
     command->done(command);
 }

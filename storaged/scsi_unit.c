@@ -180,6 +180,7 @@ void scsi_nexus_close(struct scsi_nexus *nexus)
     while (!has_preempted(unit) && !list_is_empty(&unit->parked)) {
         struct scsi_command *command = list_entry(unit->parked.next, struct scsi_command, request.link);
         list_remove(&command->request.link);
+        command->change.parked = false;
         if (command->change.resume(command))
             command->done(command);
     }
@@ -191,8 +192,19 @@ bool scsi_unit_drain(struct scsi_command *command, bool (*resume)(struct scsi_co
     command->change.resume = resume;
     if (!has_preempted(unit))
         return resume(command);
+    command->change.parked = true;
     list_append(&unit->parked, &command->request.link);
     return false;
+}
+
+/* Two that preempt each other would wait for each other's end. */
+bool scsi_unit_undrain(struct scsi_command *command)
+{
+    if (!command->change.parked)
+        return false;
+    command->change.parked = false;
+    list_remove(&command->request.link);
+    return true;
 }
 
 void scsi_nexus_changed(struct scsi_nexus *nexus, enum lun_change change)

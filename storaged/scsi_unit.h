@@ -50,3 +50,5 @@ void scsi_nexus_name(const struct scsi_nexus *nexus, struct reservation_nexus *r
 /* Calls `resume` once no preempted nexus is left; at once, or later, and then `done` when it says that the command is
  * finished. Returns what scsi_command_execute does. */
 bool scsi_unit_drain(struct scsi_command *command, bool (*resume)(struct scsi_command *command));
+/* The command is given up. True: it waited there, and does so no more. */
+bool scsi_unit_undrain(struct scsi_command *command);

@@ -1,6 +1,7 @@
 /* The images that a power cut can leave: see power_cut_lab.h. */
 #include "tests/unit/power_cut_lab.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,6 +98,7 @@ static int process_run(struct cut_lab *lab, enum cut_mode mode)
     if (child == 0) {
         if (lab->quiet)
             check(freopen("/dev/null", "w", stderr));
+        signal(SIGSEGV, SIG_DFL); /* the test's frame must not go on in this process */
         lab->device.mode = mode;
         lab->device.random = cut_random(&lab->random);
         cut_device_use(&lab->device);
@@ -155,9 +157,7 @@ static void event_pass(struct cut_lab *lab, uint32_t number)
 {
     const struct cut_event *event = &lab->device.log->events[number];
     switch ((enum cut_event_kind)event->kind) {
-    case CUT_WRITE:
-        lab->pending[lab->pending_count++] = number;
-        break;
+    case CUT_WRITE: lab->pending[lab->pending_count++] = number; break;
     case CUT_WRITE_DONE:
         lab->done_at[event->start] = number;
         if (lab->device.log->events[event->start].durable && lab->sabotage != CUT_WRITES_LIE)
@@ -167,11 +167,8 @@ static void event_pass(struct cut_lab *lab, uint32_t number)
         if (lab->sabotage != CUT_FLUSHES_LIE)
             pending_settle(lab, event->disk, event->start, -1);
         break;
-    case CUT_NOTE:
-        lab->note(lab->userdata, &event->note);
-        break;
-    case CUT_SYNC:
-        break;
+    case CUT_NOTE: lab->note(lab->userdata, &event->note); break;
+    case CUT_SYNC: break;
     }
 }
 

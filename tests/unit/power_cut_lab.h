@@ -40,7 +40,8 @@ void cut_lab_new(struct cut_lab *lab, unsigned disk_count, uint64_t bytes, uint6
 void cut_lab_free(struct cut_lab *lab);
 /* Takes the disks as they are now as durable. */
 void cut_lab_settle(struct cut_lab *lab);
-/* Runs `load`, then cuts the power `cuts` times at rising places; returns how many images failed. `fails_max`: enough. */
+/* Runs `load`, then cuts the power `cuts` times at rising places; returns how many images failed, after `fails_max` of
+ * them at once. */
 unsigned cut_lab_round(struct cut_lab *lab, unsigned cuts, unsigned fails_max);
 /* One more cut of the last load at any place; its image becomes what the next round begins with. Returns what `look`
  * said of it; it may tell its parent in shared memory what it saw. */

@@ -36,9 +36,10 @@ struct worker {
     uint64_t sequence[MODEL_GROUPS];
     bool draining[MODEL_GROUPS];
     bool disk_is_changing;
+    unsigned tasks; /* not done */
     unsigned quiet[MODEL_VOLUMES]; /* something is or will be done to the whole volume: no requests */
     bool changing[MODEL_VOLUMES];  /* as soon as none is under way */
-    bool uniform; /* single blocks: what is stale in the journal then fits to what is new */
+    bool uniform;                  /* single blocks: what is stale in the journal then fits to what is new */
 };
 
 static uint32_t draw(struct worker *worker, uint32_t limit)
@@ -69,7 +70,7 @@ static struct pool_volume *volume_handle(struct worker *worker, unsigned volume)
     return pool_volume_find(worker->pool, &id);
 }
 
-/* --- reads and writes ---------------------------------------------------------------------------------------------- */
+/* --- reads and writes --------------------------------------------------------------------------------------------- */
 
 static uint32_t count_draw(struct worker *worker)
 {
@@ -151,8 +152,11 @@ static void op_begin(struct worker *worker, struct op *op)
     op->busy = true;
     op->reads = draw(worker, 6) == 0;
     uint8_t *data = op->io.data;
-    op->io = (struct pool_io){.done = op_done, .volume = volume_handle(worker, op->note.index), .data = data,
-                              .block = op->note.block, .count = op->note.count};
+    op->io = (struct pool_io){.done = op_done,
+                              .volume = volume_handle(worker, op->note.index),
+                              .data = data,
+                              .block = op->note.block,
+                              .count = op->note.count};
     if (op->reads) {
         pool_read(worker->pool, &op->io);
         return;
@@ -169,7 +173,7 @@ static void op_begin(struct worker *worker, struct op *op)
         pool_zero(worker->pool, &op->io);
 }
 
-/* --- sessions ------------------------------------------------------------------------------------------------------ */
+/* --- sessions ----------------------------------------------------------------------------------------------------- */
 
 static bool session_write_is_busy(const struct worker *worker, unsigned group)
 {
@@ -218,7 +222,7 @@ static void session_commit(struct worker *worker, unsigned group)
     pool_session_commit(worker->pool, &id, upto);
 }
 
-/* --- everything else ----------------------------------------------------------------------------------------------- */
+/* --- everything else ---------------------------------------------------------------------------------------------- */
 
 struct task {
     struct worker *worker;
@@ -236,6 +240,7 @@ static void task_done(void *userdata, int result)
         note(worker, &task->note);
     if (task->volume < MODEL_VOLUMES)
         worker->quiet[task->volume]--;
+    worker->tasks--;
     free(task);
     worker_go_on(worker);
 }
@@ -244,6 +249,7 @@ static struct task *task_new(struct worker *worker, struct cut_note done)
 {
     struct task *task = calloc(1, sizeof *task);
     check(task);
+    worker->tasks++;
     *task = (struct task){.worker = worker, .note = done, .volume = MODEL_VOLUMES};
     return task;
 }
@@ -286,8 +292,10 @@ static void volume_change(struct worker *worker, unsigned volume)
 {
     struct id id = model_volume_id(volume), group = model_group_id(model_group_of(volume));
     bool create = worker->model->volumes[volume].presence == MODEL_ABSENT;
-    struct cut_note begin = {.kind = create ? MODEL_CREATE : MODEL_DELETE, .index = volume,
-                             .count = volume_blocks[volume]}, end = begin;
+    struct cut_note begin = {.kind = create ? MODEL_CREATE : MODEL_DELETE,
+                             .index = volume,
+                             .count = volume_blocks[volume]},
+                    end = begin;
     end.kind++;
     struct task *task = task_new(worker, end);
     task->volume = volume;
@@ -332,7 +340,8 @@ static void volume_grow(struct worker *worker)
 static void disk_changed(void *userdata, int result)
 {
     struct worker *worker = userdata;
-    check(result == 0 || result == -EBUSY || result == -EINVAL || result == -ENOSPC);
+    check(result == 0 || result == -EBUSY || result == -EINVAL || result == -ENOSPC ||
+          (result == -EIO && worker->story->lossy));
     worker->disk_is_changing = false;
     worker_go_on(worker);
 }
@@ -409,14 +418,14 @@ static void worker_go_on(struct worker *worker)
     volumes_look(worker);
     for (unsigned group = 0; group < MODEL_GROUPS && !worker->left; group++)
         session_commit(worker, group); /* a drain waits for it */
-    bool busy = worker->left > 0 || worker->disk_is_changing;
+    bool busy = worker->left > 0 || worker->disk_is_changing || worker->tasks > 0;
     for (unsigned index = 0; index < LOAD_OPS; index++)
         busy |= worker->ops[index].busy;
     if (!busy)
         ring_stop(worker->ring);
 }
 
-/* --- the story ----------------------------------------------------------------------------------------------------- */
+/* --- the story ---------------------------------------------------------------------------------------------------- */
 
 static void story_open(struct load_story *story, struct ring **ret_ring, struct pool **ret_pool)
 {

@@ -1,5 +1,5 @@
-/* The workload of the power-cut tests: writes of all sizes, UNMAP, reads that are checked, sessions, marks, group records,
- * volumes that come and go, all at once and at random, every step told to the model. */
+/* The workload of the power-cut tests: writes of all sizes, UNMAP, reads that are checked, sessions, marks, group
+ * records, volumes and disks that come and go, all at once and at random, every step told to the model. */
 #pragma once
 
 #include "tests/unit/power_cut_lab.h"

@@ -158,7 +158,7 @@ void model_note(struct model *model, const struct cut_note *note)
     }
 }
 
-/* --- the look ------------------------------------------------------------------------------------------------------ */
+/* --- the look ----------------------------------------------------------------------------------------------------- */
 
 struct look {
     const struct model *model;
@@ -250,14 +250,14 @@ static void atomic_look(struct look *look, uint32_t first)
         new += look->seen->version[look->volume][block] == blocks[block].pending;
     }
     if (old && new)
-        COMPLAIN(look, "volume %u blocks %u+%u: %u blocks of a small write are there, %u are not\n", look->volume, first,
-                 count, new, old);
+        COMPLAIN(look, "volume %u blocks %u+%u: %u blocks of a small write are there, %u are not\n", look->volume,
+                 first, count, new, old);
 }
 
 static bool range_read(struct look *look, uint32_t block, uint32_t count, uint8_t *data)
 {
-    look->io = (struct pool_io){.done = look_done, .volume = look->handle, .block = block, .data = data, .count = count,
-                                .private_data = look};
+    look->io = (struct pool_io){
+        .done = look_done, .volume = look->handle, .block = block, .data = data, .count = count, .private_data = look};
     memset(data, 0xee, count * BLOCK);
     pool_read(look->pool, &look->io);
     check(ring_run(look->ring) == 0);
@@ -343,9 +343,10 @@ static void groups_look(struct look *look)
         uint64_t highest = pool_session_highest(look->pool, &id, &session);
         uint64_t committed = pool_session_committed(look->pool, &id, &session);
         if (group->session && (highest < group->acked || highest > group->submitted || committed > group->commit))
-            COMPLAIN(look, "group %u: highest %" PRIu64 ", committed %" PRIu64 ", not %" PRIu64 " to %" PRIu64
-                     " and at most %" PRIu64 "\n", index, highest, committed, group->acked, group->submitted,
-                     group->commit);
+            COMPLAIN(look,
+                     "group %u: highest %" PRIu64 ", committed %" PRIu64 ", not %" PRIu64 " to %" PRIu64
+                     " and at most %" PRIu64 "\n",
+                     index, highest, committed, group->acked, group->submitted, group->commit);
     }
 }
 
@@ -366,7 +367,7 @@ int model_look(const struct model *model, struct ring *ring, struct pool *pool, 
     return look.errors ? -1 : 0;
 }
 
-/* --- after it ------------------------------------------------------------------------------------------------------ */
+/* --- after it ----------------------------------------------------------------------------------------------------- */
 
 static void block_adopt(struct model_block *block, uint32_t seen)
 {

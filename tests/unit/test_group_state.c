@@ -364,6 +364,38 @@ static void a_change_waits_until_the_group_is_served(void **state)
     lab_free(lab);
 }
 
+/* While a node's copy is brought up to date it forwards: it learns of every change at once, not when the copy is
+ * complete, and obeys. */
+static void a_target_learns_at_once(void **state)
+{
+    static uint8_t block[4096] __attribute__((aligned(4096)));
+    struct lab *lab = begin();
+    struct lab_node *a = &lab->nodes[0], *b = &lab->nodes[1];
+    struct user left = {.number = 1, .volume = "vol"}, right = {.number = 2, .volume = "vol"};
+    struct under_way under_way = {0};
+    lab_cut(lab, true);
+    lab_wait_role(a, "vol", AUTHORITY_SOLE);
+    assert_int_equal(lab_io(a, "vol", LUN_WRITE, 800, 8, block), LUN_OK);
+    lab_do(a, begin_write_job, &under_way, 5); /* the resync waits for this block */
+    assert_int_equal(reserve_out(&left, a, REGISTER, 0, 0, 11), SCSI_STATUS_GOOD);
+    lab_cut(lab, false);
+    lab_wait_role(b, "vol", AUTHORITY_TARGET);
+    for (unsigned attempt = 0; count_keys(&right, b) != 1; attempt++) {
+        assert_true(attempt < 500);
+        usleep(10000);
+    }
+    assert_int_equal(write_one(&right, b), SCSI_STATUS_GOOD);
+    assert_int_equal(reserve_out(&left, a, RESERVE, EXCLUSIVE_ACCESS, 11, 0), SCSI_STATUS_GOOD);
+    assert_int_equal(write_one(&right, b), SCSI_STATUS_RESERVATION_CONFLICT);
+    assert_int_equal(reserve_out(&right, b, REGISTER, 0, 0, 12), SCSI_STATUS_GOOD);
+    assert_int_equal(count_keys(&left, a), 2);
+    lab_do(a, end_write_job, &under_way, 5);
+    lab_wait_role(a, "vol", AUTHORITY_PRIMARY);
+    log_out(&left, a);
+    log_out(&right, b);
+    lab_free(lab);
+}
+
 static unsigned count_entries(struct lab_node *node)
 {
     struct lab_call waiting = {.call = {.kind = ENGINE_META_GET, .group_name = "vol"}};
@@ -408,6 +440,7 @@ int main(void)
         cmocka_unit_test(reserve_6_is_one_for_both_nodes),
         cmocka_unit_test(a_barrier_waits_for_what_is_under_way),
         cmocka_unit_test(a_change_waits_until_the_group_is_served),
+        cmocka_unit_test(a_target_learns_at_once),
         cmocka_unit_test(a_deleted_volume_takes_its_reservations_along),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -71,6 +71,45 @@ static void aborting_waits_for_draining(void **state)
     }
 }
 
+/* One that ends at once must not answer for one that does not: a command that waits for its data, and one that is with
+ * the volume. */
+static void aborting_waits_for_the_last(void **state)
+{
+    struct bench *bench = *state;
+    int fd = RAW_LOG_IN(bench, "InitialR2T=Yes\0ImmediateData=Yes\0");
+    uint8_t begun[48] = {0}, whole[48 + 512] = {0}, reset[48] = {0}, ping[48] = {0}, answer[48];
+    raw_take_attention(fd);
+    uint64_t before = stats_of(bench).commands;
+    call_ring(bench, set_holds, bench);
+    put_write(begun, 2, 2, 0xa0, 512);
+    assert_int_equal(send(fd, begun, sizeof(begun), 0), sizeof(begun));
+    receive(fd, answer, 48);
+    assert_int_equal(answer[0], 0x31);
+    put_write(whole, 3, 3, 0xa0, 512);
+    whole[6] = 2; /* its data comes along */
+    assert_int_equal(send(fd, whole, sizeof(whole), 0), sizeof(whole));
+    wait_until(bench, stats.commands > before);
+    reset[0] = 0x42;
+    reset[1] = 0x80 | 5; /* LOGICAL UNIT RESET */
+    put_be32(reset + 16, 77);
+    put_be32(reset + 20, UINT32_MAX);
+    put_be32(reset + 24, 4);
+    ping[0] = 0x40;
+    ping[1] = 0x80;
+    put_be32(ping + 16, 78);
+    put_be32(ping + 20, UINT32_MAX);
+    put_be32(ping + 24, 4);
+    assert_int_equal(send(fd, reset, 48, 0), 48);
+    assert_int_equal(send(fd, ping, 48, 0), 48);
+    receive(fd, answer, 48);
+    assert_int_equal(answer[0], 0x20); /* the ping's, which came after */
+    call_ring(bench, set_holds, NULL);
+    receive(fd, answer, 48);
+    assert_int_equal(answer[0], 0x22);
+    assert_int_equal(answer[2], 0);
+    close(fd);
+}
+
 static void expel(struct bench *bench, void *argument)
 {
     lun_expel(&bench->ram.lun, NULL, "the test wants it");
@@ -303,6 +342,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         LAB_TEST(the_same_nexus_waits_for_draining),
         LAB_TEST(aborting_waits_for_draining),
+        LAB_TEST(aborting_waits_for_the_last),
         LAB_TEST(the_group_can_close_a_nexus),
         LAB_TEST(a_command_is_aborted_before_it_comes),
         LAB_TEST(what_cannot_be_managed_is_said),

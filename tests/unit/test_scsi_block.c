@@ -359,7 +359,7 @@ static void an_incomplete_sanitize_is_remembered(void **state)
     fake->lun.state_swap = swap_state;
     assert_true(scsi_command_plan(&run.command));
     assert_false(scsi_command_execute(&run.command));
-    assert_string_equal(kept.text, "incomplete");
+    assert_non_null(strstr(kept.text, "incomplete "));
     assert_null(fake->pending);
     assert_false(run.is_done);
     swap_ends(0);
@@ -372,12 +372,38 @@ static void an_incomplete_sanitize_is_remembered(void **state)
     swap_ends(0);
     assert_null(fake->lun.sanitize);
     assert_good(RUN(fake, &run, NULL, 0, 0, 0, 0, 0, 0, 0));
-    kept.text = "incomplete"; /* another node's, which is gone */
+    kept.text = "incomplete 1"; /* another node's, which is gone */
     scsi_sanitize_refresh(&fake->lun);
     assert_sense(RUN(fake, &run, NULL, 0, 0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0),
                  SCSI_KEY_MEDIUM_ERROR, SCSI_ASC_SANITIZE_FAILED);
     assert_illegal(RUN(fake, &run, NULL, 0, 0x48, 0x1f, 0, 0, 0, 0, 0, 0, 0, 0), SCSI_ASC_INVALID_FIELD_IN_CDB);
     kept.text = NULL;
+    scsi_sanitize_refresh(&fake->lun);
+    assert_good(RUN(fake, &run, NULL, 0, 0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0));
+    free(run.data);
+}
+
+/* The one at the other node that was begun later takes over: this one must not outlast it. */
+static void a_later_sanitize_takes_over(void **state)
+{
+    struct fake *fake = *state;
+    struct run run = {.command = {.nexus = &fake->nexus, .done = command_done, .cdb = {0x48, 0x82}}};
+    kept = (struct kept){0};
+    fake->lun.state = state_of;
+    fake->lun.state_swap = swap_state;
+    assert_true(scsi_command_plan(&run.command));
+    assert_false(scsi_command_execute(&run.command));
+    swap_ends(0);
+    assert_non_null(fake->pending);
+    kept.text = "incomplete of the other";
+    lun_tell(&fake->lun, LUN_STATE_CHANGED);
+    serve_one(fake); /* what was under way */
+    assert_null(fake->pending);
+    assert_null(fake->lun.sanitize);
+    assert_string_equal(kept.text, "incomplete of the other");
+    assert_sense(RUN(fake, &run, NULL, 0, 0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0),
+                 SCSI_KEY_MEDIUM_ERROR, SCSI_ASC_SANITIZE_FAILED);
+    kept.text = NULL; /* it is complete */
     scsi_sanitize_refresh(&fake->lun);
     assert_good(RUN(fake, &run, NULL, 0, 0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0));
     free(run.data);
@@ -425,6 +451,7 @@ int main(void)
         TEST(copies), TEST(copies_nothing_that_is_wrong), TEST(a_copy_that_fails_says_so), TEST(sanitizes),
         TEST(nothing_else_goes_while_sanitizing), TEST(sanitizing_that_fails_locks_the_volume),
         TEST(sanitizing_survives_its_command), TEST(an_incomplete_sanitize_is_remembered),
+        TEST(a_later_sanitize_takes_over),
         TEST(prefetches_and_lists_no_defects), TEST(unmaps_no_more_than_it_says),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -282,6 +282,10 @@ static void an_answer_that_got_lost_is_no_conflict(void **state)
     lab.made_all_the_same = true; /* the link broke after it was made; the second try finds it */
     assert_good(reserve_out(0, REGISTER, 0, 0, 10));
     assert_int_equal(be32_at(reserve_in(0, 0) + 4), 8);
+    lab.failure = -EIO;
+    lab.made_all_the_same = true; /* and nobody can tell in time */
+    assert_good(reserve_out(1, REGISTER, 0, 0, 11));
+    assert_int_equal(be32_at(reserve_in(0, 0) + 4), 16);
 }
 
 static void what_cannot_be_stored_is_not_answered(void **state)
@@ -346,6 +350,24 @@ static void preempt_and_abort_reaches_the_other_node(void **state)
     assert_int_equal(lab.users[3].closes, 1);
     assert_true(lab.users[1].is_done); /* the other node's nexuses are waited for by the change and the barrier */
     assert_good(&lab.users[1].command);
+}
+
+/* One that waits for the end of its victim's connection is preempted itself: it does not keep its own connection open. */
+static void two_that_preempt_do_not_wait_for_each_other(void **state)
+{
+    register_users(3);
+    assert_false(begin_out(1, PREEMPT_AND_ABORT, 5, 11, 10));
+    lab_settle();
+    assert_false(lab.users[1].is_done); /* the first has not gone yet */
+    assert_false(begin_out(2, PREEMPT_AND_ABORT, 5, 12, 11));
+    lab_settle();
+    assert_int_equal(lab.users[1].closes, 1);
+    scsi_command_cancel(&lab.users[1].command); /* as its connection ends */
+    assert_true(lab.users[1].is_done && lab.users[1].command.dropped);
+    lab_logout(1);
+    lab_logout(0);
+    assert_true(lab.users[2].is_done);
+    assert_good(&lab.users[2].command);
 }
 
 static void a_plain_preempt_closes_nothing(void **state)
@@ -492,7 +514,7 @@ int main(void)
         TEST(a_write_that_began_before_is_judged_again),
         TEST(preempt_and_abort_waits_for_the_preempted),
         TEST(preempt_and_abort_reaches_the_other_node),
-        TEST(a_plain_preempt_closes_nothing),
+        TEST(two_that_preempt_do_not_wait_for_each_other), TEST(a_plain_preempt_closes_nothing),
         TEST(a_text_nobody_can_read_locks),
         TEST(resets_are_told_before_conflicts_and_the_rest_after),
         TEST(reserve_6_holds_until_release_logout_or_reset),

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <sqlite3.h>
 
 #include "common/clock.h"
 #include "witness/store.h"
@@ -185,11 +186,12 @@ static void a_token_is_good_once_and_for_its_hour(void **state)
 {
     struct store *store = open_store(state);
     uint8_t first[16] = {1}, second[16] = {2};
+    int64_t expires = 0;
     assert_int_equal(store_add_token(store, first, 1000, 4600, NULL), 0);
     assert_int_equal(store_add_token(store, second, 1000, 4600, NULL), 0);
-    assert_int_equal(store_take_token(store, first, 4599, NULL), 0);
-    assert_int_equal(store_take_token(store, first, 4599, NULL), -ENOENT);
-    assert_int_equal(store_take_token(store, second, 4600, NULL), -ENOENT);
+    assert_int_equal(store_take_token(store, first, 4599, &expires, NULL), 0);
+    assert_int_equal(store_take_token(store, first, 4599, &expires, NULL), -ENOENT);
+    assert_int_equal(store_take_token(store, second, 4600, &expires, NULL), -ENOENT);
     store_close(store);
 }
 
@@ -205,6 +207,111 @@ static void a_foreign_version_is_refused(void **state)
     struct err err = {0};
     assert_int_equal(store_open(folder->path, &store, &err), -EPROTONOSUPPORT);
     assert_string_equal(err.code, "version");
+}
+
+static void with_sqlite(void **state, const char *sql)
+{
+    const struct folder *folder = *state;
+    char path[128];
+    sqlite3 *database = NULL;
+    snprintf(path, sizeof path, "%s/witness.db", folder->path);
+    assert_int_equal(sqlite3_open(path, &database), SQLITE_OK);
+    if (sqlite3_exec(database, sql, NULL, NULL, NULL) != SQLITE_OK)
+        fail_msg("%s", sqlite3_errmsg(database));
+    sqlite3_close(database);
+}
+
+static void fill(void **state)
+{
+    struct store *store = open_store(state);
+    struct store_cluster cluster = make_cluster(7);
+    struct record_group group = group_at(5, 3, 1, 9);
+    add_cluster(store, 7);
+    store_begin(store, NULL);
+    store_put_group(store, &cluster.id, &group, 9, NULL, NULL);
+    store_put_promise(store, &cluster.id, 0, 2800, NULL);
+    assert_int_equal(store_commit(store, NULL), 0);
+    store_close(store);
+}
+
+/* One value that is not what was written is enough: a wrong epoch, member or mark would be a wrong grant. */
+static void a_changed_value_is_damage(void **state)
+{
+    static const char *const changes[][2] = {
+        {"UPDATE groups SET epoch = epoch + 1", "UPDATE groups SET epoch = epoch - 1"},
+        {"UPDATE groups SET members = 2", "UPDATE groups SET members = 1"},
+        {"UPDATE groups SET changed = 8", "UPDATE groups SET changed = 9"},
+        {"UPDATE clusters SET counter = 10", "UPDATE clusters SET counter = 9"},
+        {"UPDATE clusters SET restored = 1", "UPDATE clusters SET restored = 0"},
+        {"UPDATE nodes SET promise_ms = 0", "UPDATE nodes SET promise_ms = 2800 WHERE number = 0"},
+        {"UPDATE groups SET sum = NULL", NULL},
+    };
+    fill(state);
+    for (unsigned i = 0; i < sizeof changes / sizeof changes[0]; i++) {
+        const struct folder *folder = *state;
+        struct store *store = NULL;
+        struct err err = {0};
+        with_sqlite(state, changes[i][0]);
+        assert_int_equal(store_open(folder->path, &store, &err), -EIO);
+        assert_string_equal(err.code, "damaged");
+        if (changes[i][1] == NULL)
+            return;
+        with_sqlite(state, changes[i][1]);
+        store_close(open_store(state));
+    }
+}
+
+static void a_rotten_page_is_damage(void **state)
+{
+    const struct folder *folder = *state;
+    char path[128];
+    struct store *store = NULL;
+    struct err err = {0};
+    fill(state);
+    snprintf(path, sizeof path, "%s/witness.db", folder->path);
+    FILE *file = fopen(path, "r+");
+    fseek(file, 0, SEEK_END);
+    long size = ftell(file);
+    for (long page = 4096; page < size; page += 4096) {
+        fseek(file, page, SEEK_SET);
+        fwrite("rot rot rot", 1, 11, file);
+    }
+    fclose(file);
+    assert_true(store_open(folder->path, &store, &err) < 0);
+    assert_string_equal(err.code, "damaged");
+}
+
+static void a_store_of_version_1_is_brought_up_to_date(void **state)
+{
+    with_sqlite(state,
+        "PRAGMA journal_mode=WAL; CREATE TABLE witness (id BLOB NOT NULL);"
+        "CREATE TABLE clusters (id BLOB PRIMARY KEY, name TEXT NOT NULL, incarnation BLOB NOT NULL,"
+        " counter INTEGER NOT NULL DEFAULT 0, restored INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;"
+        "CREATE TABLE nodes (cluster BLOB NOT NULL, number INTEGER NOT NULL, id BLOB NOT NULL, name TEXT NOT NULL,"
+        " to_witness BLOB NOT NULL, from_witness BLOB NOT NULL, promise_ms INTEGER NOT NULL DEFAULT 0,"
+        " PRIMARY KEY (cluster, number)) WITHOUT ROWID;"
+        "CREATE TABLE groups (cluster BLOB NOT NULL, id BLOB NOT NULL, epoch INTEGER NOT NULL, members INTEGER NOT NULL,"
+        " changed INTEGER NOT NULL, PRIMARY KEY (cluster, id)) WITHOUT ROWID;"
+        "CREATE TABLE tokens (hash BLOB PRIMARY KEY, expires INTEGER NOT NULL) WITHOUT ROWID;"
+        "INSERT INTO witness VALUES (randomblob(16));"
+        "INSERT INTO clusters (id, name, incarnation, counter) VALUES (x'07000000000000000000000000000000', 'shop',"
+        " randomblob(16), 4);"
+        "INSERT INTO nodes VALUES (x'07000000000000000000000000000000', 0, randomblob(16), 'a', randomblob(32),"
+        " randomblob(32), 2800), (x'07000000000000000000000000000000', 1, randomblob(16), 'b', randomblob(32),"
+        " randomblob(32), 0);"
+        "INSERT INTO groups VALUES (x'07000000000000000000000000000000', x'05000000000000000000000000000000', 6, 2, 4);"
+        "PRAGMA user_version = 1");
+    for (unsigned i = 0; i < 2; i++) { /* and it stays so */
+        struct store *store = open_store(state);
+        struct loaded loaded = load(store);
+        assert_int_equal(loaded.count, 1);
+        assert_int_equal(loaded.cluster->records.counter, 4);
+        assert_int_equal(loaded.cluster->records.groups[0].position.epoch, 6);
+        assert_int_equal(loaded.cluster->records.nodes[0].promise_ms, 2800);
+        assert_false(loaded.cluster->unconfirmed);
+        free(loaded.cluster);
+        store_close(store);
+    }
 }
 
 /* In the child: raises the group's epoch again and again through the judge, telling each one only after its commit. */
@@ -278,6 +385,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_cluster_is_enrolled_once, setup, teardown),
         cmocka_unit_test_setup_teardown(a_token_is_good_once_and_for_its_hour, setup, teardown),
         cmocka_unit_test_setup_teardown(a_foreign_version_is_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_changed_value_is_damage, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_rotten_page_is_damage, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_store_of_version_1_is_brought_up_to_date, setup, teardown),
         cmocka_unit_test_setup_teardown(every_acknowledged_change_survives_a_kill, setup, teardown),
     };
     return cmocka_run_group_tests_name("witness_store", tests, NULL, NULL);
