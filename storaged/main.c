@@ -11,8 +11,8 @@
 
 #include "common/log.h"
 #include "common/seal.h"
-#include "storaged/control.h"
-#include "storaged/iscsi_target.h"
+#include "storaged/control/control.h"
+#include "storaged/iscsi/iscsi_target.h"
 
 struct daemon {
     struct site site;

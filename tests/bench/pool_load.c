@@ -13,7 +13,7 @@
 #include "common/check.h"
 #include "common/clock.h"
 #include "common/log.h"
-#include "storaged/pool.h"
+#include "storaged/pool/pool.h"
 
 #define DEPTH_MAX 1024u
 #define FILE_BYTES (2ull << 30)

@@ -17,8 +17,8 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "storaged/crc32c.h"
-#include "storaged/format.h"
-#include "storaged/pool.h"
+#include "storaged/pool/format.h"
+#include "storaged/pool/pool.h"
 
 struct bench {
     const char *path;

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
-#include "storaged/iscsi_target.h"
+#include "storaged/iscsi/iscsi_target.h"
 #include "tests/block/ram_lun.h"
 
 struct program {

@@ -2,8 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "storaged/group_blob.h"
-#include "storaged/pool.h"
+#include "storaged/group/group_blob.h"
+#include "storaged/pool/pool.h"
 #include "tests/fuzz/fuzz.h"
 
 static void blob_both_ways(const uint8_t *data, size_t size)

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "storaged/iscsi_chap.h"
+#include "storaged/iscsi/iscsi_chap.h"
 #include "tests/fuzz/fuzz.h"
 
 #define ANSWER_MAX 2048u

@@ -2,8 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "storaged/iscsi_keys.h"
-#include "storaged/iscsi_text.h"
+#include "storaged/iscsi/iscsi_keys.h"
+#include "storaged/iscsi/iscsi_text.h"
 #include "tests/fuzz/fuzz.h"
 
 static void values(const struct iscsi_text *text)

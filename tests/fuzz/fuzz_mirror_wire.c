@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "storaged/crc32c.h"
-#include "storaged/mirror_wire.h"
+#include "storaged/mirror/mirror_wire.h"
 #include "tests/fuzz/fuzz.h"
 
 static void put_u32(uint8_t *at, uint32_t value)

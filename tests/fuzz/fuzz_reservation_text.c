@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "storaged/lun.h"
-#include "storaged/reservation_text.h"
-#include "storaged/scsi_mode_state.h"
+#include "storaged/scsi/reservation_text.h"
+#include "storaged/scsi/scsi_mode_state.h"
 #include "tests/fuzz/fuzz.h"
 
 static char written[2 * LUN_STATE_MAX];

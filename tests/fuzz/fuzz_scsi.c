@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "storaged/scsi_command.h"
+#include "storaged/scsi/scsi_command.h"
 #include "tests/block/ram_lun.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/ring_turn.h"

@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "storaged/control_private.h"
+#include "storaged/control/control_private.h"
 #include "tests/fuzz/control_talk.h"
 
 struct world {

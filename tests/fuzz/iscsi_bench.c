@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "common/bytes.h"
-#include "storaged/iscsi_target_internal.h"
+#include "storaged/iscsi/iscsi_target_internal.h"
 
 #define MEMORY_BYTES (4u << 20)
 #define QUIET_TURNS 6u      /* so many without an answer: the target has nothing to say */

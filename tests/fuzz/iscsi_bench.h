@@ -2,8 +2,8 @@
  * asked for (length, sequence number, transfer tag, digests), so that the fuzzer meets the code behind the checks. */
 #pragma once
 
-#include "storaged/iscsi_pdu.h"
-#include "storaged/iscsi_target.h"
+#include "storaged/iscsi/iscsi_pdu.h"
+#include "storaged/iscsi/iscsi_target.h"
 #include "tests/block/ram_lun.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/ring_turn.h"

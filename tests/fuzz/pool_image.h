@@ -2,8 +2,8 @@
 #pragma once
 
 #include "common/id.h"
-#include "storaged/format.h"
-#include "storaged/pool.h"
+#include "storaged/pool/format.h"
+#include "storaged/pool/pool.h"
 #include "tests/fuzz/fuzz.h"
 
 #define POOL_IMAGE_VOLUMES 2u

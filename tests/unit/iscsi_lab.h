@@ -19,8 +19,8 @@
 
 #include "common/bytes.h"
 #include "common/clock.h"
-#include "storaged/iscsi_pdu.h"
-#include "storaged/iscsi_target.h"
+#include "storaged/iscsi/iscsi_pdu.h"
+#include "storaged/iscsi/iscsi_target.h"
 #include "tests/block/ram_lun.h"
 
 #define VOLUME_BYTES (64u << 20)

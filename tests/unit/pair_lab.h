@@ -25,7 +25,7 @@
 #include "common/pki.h"
 #include "common/seal.h"
 #include "quorum/page.h"
-#include "storaged/engine_private.h"
+#include "storaged/engine/engine_private.h"
 
 #define LAB_GROUPS 8
 #define LAB_POOL_BYTES ((uint64_t)256 << 20)

@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 #include "common/check.h"
-#include "storaged/format.h"
-#include "storaged/pool.h"
+#include "storaged/pool/format.h"
+#include "storaged/pool/pool.h"
 #include "storaged/ring.h"
 
 #define LAB_DISKS_MAX 4

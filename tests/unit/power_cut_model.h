@@ -3,7 +3,7 @@
 #pragma once
 
 #include "common/id.h"
-#include "storaged/pool.h"
+#include "storaged/pool/pool.h"
 #include "tests/unit/power_cut_disk.h"
 
 #define MODEL_VOLUMES 4u

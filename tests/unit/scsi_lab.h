@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "common/bytes.h"
-#include "storaged/scsi_command.h"
+#include "storaged/scsi/scsi_command.h"
 
 #define SECTORS 4096u
 

@@ -13,7 +13,7 @@
 
 #include "common/bytes.h"
 #include "common/check.h"
-#include "storaged/scsi_unit.h"
+#include "storaged/scsi/scsi_unit.h"
 
 #define LAB_SECTORS 4096u
 #define LAB_USERS 4u

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "storaged/engine_private.h"
+#include "storaged/engine/engine_private.h"
 
 struct world {
     struct site site;

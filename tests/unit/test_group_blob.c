@@ -10,8 +10,8 @@
 
 #include <cmocka.h>
 
-#include "storaged/group_blob.h"
-#include "storaged/pool.h"
+#include "storaged/group/group_blob.h"
+#include "storaged/pool/pool.h"
 
 static struct group_blob example(void)
 {

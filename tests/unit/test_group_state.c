@@ -3,7 +3,7 @@
 #include "pair_lab.h"
 
 #include "common/bytes.h"
-#include "storaged/scsi_unit.h"
+#include "storaged/scsi/scsi_unit.h"
 
 #define VOLUME_BYTES ((uint64_t)16 << 20)
 

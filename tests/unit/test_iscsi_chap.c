@@ -8,7 +8,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "storaged/iscsi_chap.h"
+#include "storaged/iscsi/iscsi_chap.h"
 
 static char reply[1024];
 

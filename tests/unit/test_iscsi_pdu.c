@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "common/bytes.h"
-#include "storaged/iscsi_pdu.h"
+#include "storaged/iscsi/iscsi_pdu.h"
 
 static void decodes_a_command(void **state)
 {

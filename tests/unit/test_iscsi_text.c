@@ -8,8 +8,8 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "storaged/iscsi_keys.h"
-#include "storaged/iscsi_text.h"
+#include "storaged/iscsi/iscsi_keys.h"
+#include "storaged/iscsi/iscsi_text.h"
 
 /* `literal` with its inner NULs; the copy has exactly its size, so that the sanitizer sees a byte too many. */
 #define PARSE(literal, text) parse(literal, sizeof(literal) - 1, text)

@@ -11,7 +11,7 @@
 
 #include "common/bytes.h"
 #include "storaged/crc32c.h"
-#include "storaged/mirror_wire.h"
+#include "storaged/mirror/mirror_wire.h"
 
 static struct id id_of(uint8_t value)
 {

@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "storaged/pool_internal.h"
+#include "storaged/pool/pool_internal.h"
 #include "tests/unit/pool_bytes_lab.h"
 
 #define EXTENTS 60u /* 20 blocks of the checksum table */

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "storaged/range_lock.h"
+#include "storaged/group/range_lock.h"
 
 static char story[64];
 

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "storaged/reservation_text.h"
+#include "storaged/scsi/reservation_text.h"
 
 #define TEXT_MAX 16384u
 
