@@ -96,6 +96,7 @@ int cluster_show_run(struct cli *cli, struct err *err);
 int witness_token_run(struct cli *cli, struct err *err);
 int witness_enroll_run(struct cli *cli, struct err *err);
 int witness_show_run(struct cli *cli, struct err *err);
+int witness_rekey_run(struct cli *cli, struct err *err);
 int pool_create_run(struct cli *cli, struct err *err);
 int pool_show_run(struct cli *cli, struct err *err);
 int disk_add_run(struct cli *cli, struct err *err);

@@ -123,6 +123,8 @@ const struct cli_verb cli_verbs[] = {
     {"witness", "enroll", "ADDR[:PORT] TOKEN", 2, 2, NULL, witness_enroll_run,
      "on the first node, before the second joins: make this witness the cluster's"},
     {"witness", "show", "", 0, 0, NULL, witness_show_run, "say which witness decides and whether it answers"},
+    {"witness", "rekey", "TOKEN", 1, 1, NULL, witness_rekey_run,
+     "give this node fresh keys for its witness; the old ones are good until the new are used"},
     {"pool", "create", "PATH...", 1, 16, pool_create_options, pool_create_run,
      "give disks or files of this node to the storage pool"},
     {"pool", "show", "", 0, 0, NULL, pool_show_run, "show this node's pool and its disks"},

@@ -1,42 +1,38 @@
-/* Enrolment at the witness: a few short-lived TLS connections, each with one request. */
+/* Enrolment at the witness: a few short-lived TLS connections, each with one request, on a thread of their own. A
+ * handshake costs milliseconds of signing, and whoever reaches the port may ask for one: no lease may wait for that. */
 #include "witness/enrol.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 
 #include "common/check.h"
 #include "common/cleanup.h"
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/seal.h"
 #include "common/tls.h"
 #include "witness/enrol_pki.h"
+#include "witness/enrol_private.h"
 
 enum stage { HANDSHAKE, READING, WRITING };
 
 struct visitor {
     struct enrol *enrol;
     int fd;
+    uint32_t address;
     sd_event_source *io, *timeout;
     struct tls *tls;
     enum stage stage;
     char *line;  /* the request, then the reply */
     size_t size, done;
-};
-
-struct enrol {
-    sd_event *event;
-    sd_event_source *accepting;
-    int fd;
-    struct server *server;
-    struct store *store;
-    struct tls_identity *identity;
-    uint8_t ca_sha256[32];
-    struct visitor *visitors[ENROL_CONNECTIONS_MAX];
 };
 
 static void visitor_free(struct visitor *visitor)
@@ -56,115 +52,12 @@ static void visitor_free(struct visitor *visitor)
     free(visitor);
 }
 
-static bool parse_hex(const char *text, uint8_t *ret, size_t size)
-{
-    static const char digits[] = "0123456789abcdef";
-    if (text == NULL || strlen(text) != 2 * size)
-        return false;
-    for (size_t i = 0; i < 2 * size; i++) {
-        const char *digit = strchr(digits, text[i]);
-        if (digit == NULL)
-            return false;
-        ret[i / 2] = (uint8_t)(ret[i / 2] << 4 | (uint8_t)(digit - digits));
-    }
-    return true;
-}
-
-static json_t *hex(const uint8_t *data, size_t size)
-{
-    static const char digits[] = "0123456789abcdef";
-    char text[2 * SEAL_KEY_SIZE];
-    check(2 * size <= sizeof text);
-    for (size_t i = 0; i < size; i++) {
-        text[2 * i] = digits[data[i] >> 4];
-        text[2 * i + 1] = digits[data[i] & 15];
-    }
-    json_t *value = json_stringn(text, 2 * size);
-    seal_wipe(text, sizeof text);
-    return value;
-}
-
-static bool take_name(json_t *object, struct id *ret_id, char ret_name[static STORE_NAME_SIZE])
-{
-    const char *id = json_string_value(json_object_get(object, "id"));
-    const char *name = json_string_value(json_object_get(object, "name"));
-    if (id == NULL || name == NULL || id_parse(id, ret_id) < 0 || id_is_null(ret_id))
-        return false;
-    size_t length = strlen(name);
-    if (length == 0 || length >= STORE_NAME_SIZE)
-        return false;
-    for (const char *at = name; *at != '\0'; at++)
-        if ((unsigned char)*at < ' ') /* it goes into log lines */
-            return false;
-    memcpy(ret_name, name, length + 1);
-    return true;
-}
-
-/* Nodes are kept in the order of their ids: members' bit 1 is the lower one, everywhere. */
-static int take_cluster(json_t *request, struct store_cluster *ret, struct err *err)
-{
-    json_t *nodes = json_object_get(request, "nodes");
-    memset(ret, 0, sizeof *ret);
-    if (!take_name(json_object_get(request, "cluster"), &ret->id, ret->name) || json_array_size(nodes) != 2 ||
-        !take_name(json_array_get(nodes, 0), &ret->nodes[0].id, ret->nodes[0].name) ||
-        !take_name(json_array_get(nodes, 1), &ret->nodes[1].id, ret->nodes[1].name) ||
-        id_equal(&ret->nodes[0].id, &ret->nodes[1].id))
-        return err_set(err, -EINVAL, "invalid",
-                       "enrolment: the request must name the cluster and its two nodes, each with id and name");
-    if (id_compare(&ret->nodes[0].id, &ret->nodes[1].id) > 0) {
-        struct store_node first = ret->nodes[0];
-        ret->nodes[0] = ret->nodes[1];
-        ret->nodes[1] = first;
-    }
-    ret->incarnation = id_random();
-    for (unsigned i = 0; i < 2; i++) {
-        seal_random(ret->nodes[i].to_witness, SEAL_KEY_SIZE);
-        seal_random(ret->nodes[i].from_witness, SEAL_KEY_SIZE);
-    }
-    return 0;
-}
-
-static json_t *keys_of(const struct store_cluster *cluster)
-{
-    json_t *keys = json_object();
-    for (unsigned i = 0; i < 2; i++) {
-        char id[ID_TEXT_SIZE];
-        const struct store_node *node = &cluster->nodes[i];
-        json_object_set_new(keys, id_format(&node->id, id),
-                            json_pack("{s:o, s:o}", "to_witness", hex(node->to_witness, SEAL_KEY_SIZE), "from_witness",
-                                      hex(node->from_witness, SEAL_KEY_SIZE)));
-    }
-    return keys;
-}
-
-static json_t *answer_enrol(struct enrol *enrol, json_t *request, struct err *err)
-{
-    struct store_cluster cluster;
-    uint8_t secret[16] = {0}, hash[16];
-    const char *method = json_string_value(json_object_get(request, "method"));
-    if (method == NULL || strcmp(method, "enrol") != 0 ||
-        !parse_hex(json_string_value(json_object_get(request, "secret")), secret, sizeof secret)) {
-        err_set(err, -EINVAL, "invalid", "enrolment: the request must be \"enrol\" with the token's secret");
-        return NULL;
-    }
-    seal_hash128(secret, sizeof secret, hash);
-    if (take_cluster(request, &cluster, err) < 0 || server_enrol(enrol->server, &cluster, hash, err) < 0)
-        return NULL;
-    struct id witness = store_witness_id(enrol->store);
-    char text[ID_TEXT_SIZE];
-    json_t *reply = json_pack("{s:{s:s, s:o}}", "result", "witness", id_format(&witness, text), "keys", keys_of(&cluster));
-    log_notice("cluster '%s' enrolled with nodes '%s' and '%s'", cluster.name, cluster.nodes[0].name,
-               cluster.nodes[1].name);
-    seal_wipe(&cluster, sizeof cluster);
-    return reply;
-}
-
 /* The buffer that held the request takes the reply. */
 static bool make_reply(struct visitor *visitor)
 {
     struct err err = {0};
     json_t *request = json_loadb(visitor->line, visitor->size, JSON_REJECT_DUPLICATES, NULL);
-    json_t *reply = answer_enrol(visitor->enrol, request, &err);
+    json_t *reply = enrol_answer(visitor->enrol, request, &err);
     if (reply == NULL) {
         log_warning("enrolment refused: %s", err.text);
         reply = json_pack("{s:{s:s, s:s}}", "error", "code", err.code, "message", err.text);
@@ -237,18 +130,29 @@ static int on_timeout(sd_event_source *source, uint64_t now, void *userdata)
     return 0;
 }
 
-static void visitor_new(struct enrol *enrol, int fd)
+static bool may_visit(struct enrol *enrol, uint32_t address)
+{
+    unsigned same = 0;
+    for (unsigned i = 0; i < ENROL_CONNECTIONS_MAX; i++)
+        same += enrol->visitors[i] != NULL && enrol->visitors[i]->address == address;
+    return same < ENROL_PER_ADDRESS_MAX &&
+           limit_take(&enrol->handshakes, ENROL_HANDSHAKE_RATE, ENROL_CONNECTIONS_MAX, clock_boottime_ns());
+}
+
+static void visitor_new(struct enrol *enrol, int fd, uint32_t address)
 {
     unsigned slot = 0;
     while (slot < ENROL_CONNECTIONS_MAX && enrol->visitors[slot] != NULL)
         slot++;
-    struct visitor *visitor = slot == ENROL_CONNECTIONS_MAX ? NULL : calloc(1, sizeof *visitor);
+    bool admitted = slot < ENROL_CONNECTIONS_MAX && may_visit(enrol, address);
+    struct visitor *visitor = admitted ? calloc(1, sizeof *visitor) : NULL;
     if (visitor == NULL) {
         close(fd);
         return;
     }
     visitor->enrol = enrol;
     visitor->fd = fd;
+    visitor->address = address;
     visitor->line = malloc(ENROL_LINE_MAX);
     enrol->visitors[slot] = visitor;
     if (visitor->line == NULL || tls_new_enrol_server(enrol->identity, fd, &visitor->tls) < 0 ||
@@ -260,10 +164,30 @@ static void visitor_new(struct enrol *enrol, int fd)
 
 static int on_accept(sd_event_source *source, int fd, uint32_t events, void *userdata)
 {
-    int visitor = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    struct sockaddr_in from = {0};
+    socklen_t size = sizeof from;
+    int visitor = accept4(fd, (struct sockaddr *)&from, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (visitor >= 0)
-        visitor_new(userdata, visitor);
+        visitor_new(userdata, visitor, from.sin_addr.s_addr);
     return 0;
+}
+
+static int on_stop(sd_event_source *source, int fd, uint32_t events, void *userdata)
+{
+    struct enrol *enrol = userdata;
+    return sd_event_exit(enrol->event, 0);
+}
+
+static void *serve(void *userdata)
+{
+    struct enrol *enrol = userdata;
+    /* On a host of one core a handshake yields to the loop; refused by a stricter unit it is only less polite. */
+    setpriority(PRIO_PROCESS, (id_t)gettid(), 10);
+    int error = sd_event_loop(enrol->event);
+    if (error < 0)
+        log_error("enrolment ends: its loop failed (%s); restart hci-witnessd when a cluster must be enrolled",
+                  strerror(-error));
+    return NULL;
 }
 
 static int listen_socket(struct enrol *enrol, const char *address, uint16_t port, struct err *err)
@@ -276,24 +200,44 @@ static int listen_socket(struct enrol *enrol, const char *address, uint16_t port
         bind(enrol->fd, (const struct sockaddr *)&local, sizeof local) < 0 || listen(enrol->fd, 16) < 0)
         return err_set(err, -errno, "io", "enrolment on '%s:%u': cannot listen (%s); choose another address or port",
                        address, port, strerror(errno));
-    int error = sd_event_add_io(enrol->event, &enrol->accepting, enrol->fd, EPOLLIN, on_accept, enrol);
-    return error < 0 ? err_set(err, error, "io", "enrolment on '%s:%u': %s", address, port, strerror(-error)) : 0;
+    return 0;
 }
 
-int enrol_new(sd_event *event, struct server *server, struct store *store, const char *folder, const char *address,
-              uint16_t port, struct enrol **ret, struct err *err)
+static int wire(struct enrol *enrol, sd_event *loop, struct err *err)
+{
+    enrol->ask_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    enrol->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    int error = enrol->ask_fd < 0 || enrol->stop_fd < 0 ? -errno : sd_event_new(&enrol->event);
+    if (error >= 0)
+        error = sd_event_add_io(loop, &enrol->asking, enrol->ask_fd, EPOLLIN, enrol_on_asked, enrol);
+    if (error >= 0)
+        error = sd_event_add_io(enrol->event, &enrol->stopping, enrol->stop_fd, EPOLLIN, on_stop, enrol);
+    if (error >= 0)
+        error = sd_event_add_io(enrol->event, &enrol->accepting, enrol->fd, EPOLLIN, on_accept, enrol);
+    if (error >= 0)
+        error = -pthread_create(&enrol->thread, NULL, serve, enrol);
+    enrol->running = error >= 0;
+    return error < 0 ? err_set(err, error, "io", "enrolment: cannot be started (%s)", strerror(-error)) : 0;
+}
+
+int enrol_new(sd_event *event, struct server *server, struct store *store, struct counters *counters, const char *folder,
+              const char *address, uint16_t port, struct enrol **ret, struct err *err)
 {
     struct enrol *enrol = calloc(1, sizeof *enrol);
     if (enrol == NULL)
         return err_set(err, -ENOMEM, "no_memory", "hci-witnessd: out of memory");
-    enrol->event = sd_event_ref(event);
     enrol->server = server;
     enrol->store = store;
-    enrol->fd = -1;
-    struct id witness = store_witness_id(store);
-    int error = enrol_load_identity(folder, &witness, &enrol->identity, enrol->ca_sha256, err);
+    enrol->counters = counters;
+    enrol->fd = enrol->ask_fd = enrol->stop_fd = -1;
+    enrol->witness = store_witness_id(store);
+    pthread_mutex_init(&enrol->errand.lock, NULL);
+    pthread_cond_init(&enrol->errand.answered, NULL);
+    int error = enrol_load_identity(folder, &enrol->witness, &enrol->identity, enrol->ca_sha256, err);
     if (error == 0)
         error = listen_socket(enrol, address, port, err);
+    if (error == 0)
+        error = wire(enrol, event, err);
     if (error < 0) {
         enrol_free(enrol);
         return error;
@@ -302,19 +246,38 @@ int enrol_new(sd_event *event, struct server *server, struct store *store, const
     return 0;
 }
 
+static void stop_thread(struct enrol *enrol)
+{
+    pthread_mutex_lock(&enrol->errand.lock);
+    enrol->errand.closed = true;
+    pthread_cond_signal(&enrol->errand.answered);
+    pthread_mutex_unlock(&enrol->errand.lock);
+    eventfd_write(enrol->stop_fd, 1);
+    pthread_join(enrol->thread, NULL);
+}
+
 void enrol_free(struct enrol *enrol)
 {
     if (enrol == NULL)
         return;
+    if (enrol->running)
+        stop_thread(enrol);
     for (unsigned i = 0; i < ENROL_CONNECTIONS_MAX; i++)
         if (enrol->visitors[i] != NULL)
             visitor_free(enrol->visitors[i]);
+    sd_event_source_disable_unref(enrol->asking);
     sd_event_source_disable_unref(enrol->accepting);
-    if (enrol->fd >= 0)
-        close(enrol->fd);
+    sd_event_source_disable_unref(enrol->stopping);
+    sd_event_unref(enrol->event);
+    for (unsigned i = 0; i < 3; i++) {
+        int fd = (const int[]){enrol->fd, enrol->ask_fd, enrol->stop_fd}[i];
+        if (fd >= 0)
+            close(fd);
+    }
     if (enrol->identity != NULL)
         tls_identity_free(enrol->identity);
-    sd_event_unref(enrol->event);
+    pthread_cond_destroy(&enrol->errand.answered);
+    pthread_mutex_destroy(&enrol->errand.lock);
     free(enrol);
 }
 

@@ -35,9 +35,12 @@ static uint8_t bit(unsigned node)
     return (uint8_t)(1u << node);
 }
 
-void record_init(struct record_cluster *cluster, uint64_t now_ns)
+void record_init(struct record_cluster *cluster, struct record_group *groups, unsigned room, uint64_t now_ns)
 {
+    check(room <= RECORD_GROUPS_MAX);
     memset(cluster, 0, sizeof *cluster);
+    cluster->groups = groups;
+    cluster->group_room = room;
     cluster->start_ns = now_ns;
 }
 
@@ -58,7 +61,7 @@ int record_load_group(struct record_cluster *cluster, const struct id *id, struc
                       uint64_t changed)
 {
     check(group_find(cluster, id) == NULL);
-    if (cluster->group_count == RECORD_GROUPS_MAX)
+    if (cluster->group_count == cluster->group_room)
         return -ENOSPC;
     cluster->groups[cluster->group_count++] = (struct record_group){
         .id = *id, .position = position, .changed = changed,
@@ -233,6 +236,7 @@ static void judge(struct record_cluster *cluster, const struct record_event *eve
 {
     check(event->from_count >= 1 && event->from_count <= RECORD_FROM_MAX);
     check(event->to.members <= RECORD_BOTH);
+    check(cluster->group_count < cluster->group_room || cluster->group_room == RECORD_GROUPS_MAX);
     struct record_group *group = group_find(cluster, &event->group);
     struct record_position record = group == NULL ? (struct record_position){0, 0} : group->position;
     /* R5: an old store "refuses every grant until seeded". */

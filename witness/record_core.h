@@ -36,8 +36,8 @@ struct record_cluster {
     uint64_t counter;          /* durable commit counter, raised by every change of a record */
     bool restored;             /* durable: a node has seen more than this store holds (R5) */
     struct record_node nodes[2];
-    struct record_group groups[RECORD_GROUPS_MAX];
-    unsigned group_count;
+    struct record_group *groups; /* the driver's: as many as it has room for, so that a small cluster stays small */
+    unsigned group_count, group_room;
 };
 
 enum record_verdict { RECORD_OK = 1, RECORD_STALE, RECORD_ADOPT, RECORD_BEHIND, RECORD_WAIT, RECORD_REFUSED };
@@ -80,11 +80,13 @@ struct record_answer {
     bool persist_restored;  /* and a new incarnation (R5) */
 };
 
-/* The durable fields are filled in by the caller afterwards (groups by record_load_group). */
-void record_init(struct record_cluster *cluster, uint64_t now_ns);
-/* 0, or -ENOSPC. */
+/* `groups` (borrowed, `room` of them) may be moved to a larger place between two calls. The durable fields are filled in by
+ * the caller afterwards (groups by record_load_group). */
+void record_init(struct record_cluster *cluster, struct record_group *groups, unsigned room, uint64_t now_ns);
+/* 0, or -ENOSPC: no room. */
 int record_load_group(struct record_cluster *cluster, const struct id *id, struct record_position position,
                       uint64_t changed);
+/* A CAS needs room for one more group, unless there is room for RECORD_GROUPS_MAX. */
 void record_step(struct record_cluster *cluster, const struct record_event *event, struct record_answer *ret);
 const struct record_group *record_find(const struct record_cluster *cluster, const struct id *id);
 /* Until this boot grants exclusions; 0: it does. */

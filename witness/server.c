@@ -3,253 +3,78 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
-#include <time.h>
+#include <unistd.h>
 
 #include "common/check.h"
-#include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/log.h"
-#include "quorum/lease_core.h"
-#include "quorum/wire.h"
+#include "witness/server_private.h"
 
-#define BATCH_MAX 64u
-#define SLOTS 32768u /* open addressing, a power of two well above STORE_CLUSTERS_MAX */
+#define PROBE_US UINT64_C(1000000)
 
 enum lane { LANE_LEASE, LANE_CAS, LANE_RECORDS };
 
-struct member { /* a node, this boot */
-    struct wire_guard guard;
-    uint64_t heard_ns;
-};
-struct served {
-    struct store_cluster *cluster;
-    struct member members[2];
-};
-struct outgoing {
-    struct sockaddr_in to;
-    uint8_t data[SEAL_DATAGRAM_MAX];
-    size_t size;
-};
-
-struct server {
-    sd_event *event;
-    sd_event_source *io;
-    int fd;
-    struct store *store;
-    struct id boot;
-    bool changing; /* a transaction is open */
-    bool failed;   /* a change could not be made durable: nothing more is answered */
-    struct served *slots[SLOTS];
-    unsigned cluster_count;
-    uint64_t refused_datagrams;
-    struct outgoing outgoing[BATCH_MAX];
-    unsigned outgoing_count;
-};
-
-static unsigned slot_of(const struct id *cluster)
-{
-    uint32_t hash;
-    memcpy(&hash, cluster->bytes, sizeof hash); /* a random UUID is its own hash */
-    return hash % SLOTS;
-}
-
-static struct served *served_find(const struct server *server, const struct id *cluster)
-{
-    for (unsigned i = slot_of(cluster); server->slots[i] != NULL; i = (i + 1) % SLOTS)
-        if (id_equal(&server->slots[i]->cluster->id, cluster))
-            return server->slots[i];
-    return NULL;
-}
-
-static void served_add(struct store_cluster *cluster, void *userdata)
-{
-    struct server *server = userdata;
-    check(server->cluster_count < STORE_CLUSTERS_MAX);
-    struct served *served = calloc(1, sizeof *served);
-    check(served != NULL);
-    served->cluster = cluster;
-    for (unsigned i = 0; i < 2; i++) {
-        struct id challenge = id_random();
-        wire_guard_init(&served->members[i].guard, &challenge);
-    }
-    unsigned slot = slot_of(&cluster->id);
-    while (server->slots[slot] != NULL)
-        slot = (slot + 1) % SLOTS;
-    server->slots[slot] = served;
-    server->cluster_count++;
-}
-
-/* Everything durable goes through here: the first change of a batch opens its transaction. */
-static bool change(struct server *server, int (*put)(struct server *, const struct served *, const void *, struct err *),
-                   const struct served *served, const void *what)
-{
-    struct err err = {0};
-    int error = 0;
-    if (server->failed)
-        return false;
-    if (!server->changing)
-        error = store_begin(server->store, &err);
-    if (error == 0) {
-        server->changing = true;
-        error = put(server, served, what, &err);
-    }
-    if (error < 0) {
-        log_error("%s", err.text);
-        server->failed = true;
-    }
-    return error == 0;
-}
-
-static int put_group(struct server *server, const struct served *served, const void *what, struct err *err)
-{
-    const struct record_answer *answer = what;
-    const struct record_cluster *records = &served->cluster->records;
-    return store_put_group(server->store, &served->cluster->id, &records->groups[answer->group_index], records->counter,
-                           answer->evicted ? &answer->evicted_id : NULL, err);
-}
-
-static int put_promise(struct server *server, const struct served *served, const void *what, struct err *err)
-{
-    unsigned node = *(const unsigned *)what;
-    return store_put_promise(server->store, &served->cluster->id, node, served->cluster->records.nodes[node].promise_ms,
-                             err);
-}
-
-static int put_restored(struct server *server, const struct served *served, const void *what, struct err *err)
-{
-    return store_put_restored(server->store, &served->cluster->id, &served->cluster->incarnation, err);
-}
-
-/* Judges, and puts what must be durable into the batch's transaction. False: it must not be answered. */
-static bool judge(struct server *server, struct served *served, struct record_event *event, struct record_answer *ret)
-{
-    struct store_cluster *cluster = served->cluster;
-    event->now_ns = clock_boottime_ns();
-    record_step(&cluster->records, event, ret);
-    bool fine = true;
-    if (ret->persist_restored) {
-        cluster->incarnation = id_random();
-        log_error("cluster '%s': node '%s' has seen commit %llu, this store ends at %llu: an old store was put back; "
-                  "nothing is granted until the cluster is enrolled anew", cluster->name, cluster->nodes[event->node].name,
-                  (unsigned long long)event->counter, (unsigned long long)cluster->records.counter);
-        fine = change(server, put_restored, served, NULL);
-    }
-    if (fine && ret->persist_node)
-        fine = change(server, put_promise, served, &event->node);
-    if (fine && ret->persist_group)
-        fine = change(server, put_group, served, ret);
-    return fine;
-}
-
-static bool answer_lease(struct server *server, struct served *served, unsigned node, const struct wire_message *message,
-                         struct wire_message *reply)
-{
-    bool asks = message->wants_lease && message->lease_ms > 0 && message->lease_ms <= LEASE_MS_MAX &&
-                message->promise_ms <= LEASE_PROMISE_MS_MAX;
-    struct record_event event = {
-        .kind = asks ? RECORD_EV_LEASE : RECORD_EV_POLL, .node = node, .counter = message->counter,
-        .promise_ms = asks ? lease_promise_for(message->lease_ms, message->promise_ms) : 0,
-        .claims = message->claims, .claim_count = message->claim_count,
-    };
-    struct record_answer answer;
-    if (!judge(server, served, &event, &answer))
-        return false;
-    reply->acknowledged = answer.acknowledged;
-    return true;
-}
-
-static void log_verdict(const struct served *served, unsigned node, const struct wire_message *cas,
-                        const struct record_answer *answer)
-{
-    char group[ID_TEXT_SIZE];
-    enum log_level level = answer->persist_group ? LOG_LEVEL_NOTICE : LOG_LEVEL_INFO;
-    log_write(level, "cluster '%s' group %s: node '%s'%s proposes epoch %llu members %u from epoch %llu members %u: %s, "
-              "record is epoch %llu members %u%s%s", served->cluster->name, id_format(&cas->group, group),
-              served->cluster->nodes[node].name, cas->was_primary ? " (primary)" : "", (unsigned long long)cas->to.epoch,
-              cas->to.members, (unsigned long long)cas->from[0].epoch, cas->from[0].members,
-              wire_verdict_name((enum wire_verdict)answer->verdict), (unsigned long long)answer->record.epoch,
-              answer->record.members, answer->reason != 0 ? "; " : "",
-              wire_reason_sentence((enum wire_reason)answer->reason));
-}
-
-static bool answer_cas(struct server *server, struct served *served, unsigned node, const struct wire_message *message,
-                       struct wire_message *reply)
-{
-    reply->group = message->group;
-    reply->verdict = WIRE_REBOUND;
-    /* Protocol "Datagrams": a CAS is bound to W's boot. */
-    if (!id_equal(&message->witness_boot, &server->boot))
-        return true;
-    struct record_event event = {
-        .kind = RECORD_EV_CAS, .node = node, .counter = message->counter, .group = message->group,
-        .to = {message->to.epoch, message->to.members}, .from_count = message->from_count,
-        .was_primary = message->was_primary,
-    };
-    for (unsigned i = 0; i < message->from_count; i++)
-        event.from[i] = (struct record_position){message->from[i].epoch, message->from[i].members};
-    struct record_answer answer;
-    if (!judge(server, served, &event, &answer))
-        return false;
-    log_verdict(served, node, message, &answer);
-    reply->verdict = (enum wire_verdict)answer.verdict;
-    reply->reason = (enum wire_reason)answer.reason;
-    reply->record = (struct wire_position){answer.record.epoch, answer.record.members};
-    reply->wait_ms = answer.wait_ms;
-    reply->loser_ms = answer.loser_ms;
-    return true;
-}
-
-/* The changes after `since` in their order, as many as fit. */
-static bool answer_records(struct server *server, struct served *served, unsigned node, const struct wire_message *message,
-                           struct wire_message *reply)
-{
-    struct record_event event = {.kind = RECORD_EV_POLL, .node = node, .counter = message->counter};
-    struct record_answer answer;
-    if (!judge(server, served, &event, &answer))
-        return false;
-    const struct record_cluster *records = &served->cluster->records;
-    reply->up_to = message->since < records->counter ? message->since : records->counter;
-    while (reply->record_count < WIRE_RECORDS_MAX) {
-        const struct record_group *next = NULL;
-        for (unsigned i = 0; i < records->group_count; i++) {
-            const struct record_group *group = &records->groups[i];
-            if (group->changed > reply->up_to && (next == NULL || group->changed < next->changed))
-                next = group;
-        }
-        if (next == NULL) {
-            reply->up_to = records->counter;
-            break;
-        }
-        reply->records[reply->record_count++] = (struct wire_record){
-            .group = next->id, .epoch = next->position.epoch, .members = next->position.members,
-        };
-        reply->up_to = next->changed;
-    }
-    return true;
-}
-
-static void queue_reply(struct server *server, const struct served *served, unsigned node, const struct sockaddr_in *to,
-                        const struct wire_message *reply)
+/* `key`: of the pair under which the request came. */
+static void queue_reply(struct server *server, const struct served *served, unsigned node, const uint8_t *key,
+                        const struct sockaddr_in *to, const struct wire_message *reply)
 {
     check(server->outgoing_count < BATCH_MAX);
     struct outgoing *outgoing = &server->outgoing[server->outgoing_count];
     struct wire_header header = {
         .direction = WIRE_WITNESS_TO_NODE, .cluster = served->cluster->id, .node = served->cluster->nodes[node].id,
     };
-    ssize_t size = wire_seal(served->cluster->nodes[node].from_witness, &header, reply, outgoing->data,
-                             sizeof outgoing->data);
+    ssize_t size = wire_seal(key, &header, reply, outgoing->data, sizeof outgoing->data);
     check(size > 0);
     outgoing->size = (size_t)size;
     outgoing->to = *to;
     server->outgoing_count++;
 }
 
+/* The first sign of a cluster's nodes: its keys have arrived, so its token may not be answered again. Should this not
+ * become durable, the next start of the witness finds it open until it expires, and closes it at the next sign. */
+static void confirm(struct server *server, struct served *served)
+{
+    struct err err = {0};
+    served->cluster->unconfirmed = false;
+    int error = server->full ? 0 : store_confirm(server->store, &served->cluster->id, &err);
+    if (error < 0)
+        log_warning("%s", err.text);
+    if (error < 0 && server->changing)
+        server->change_error = error;
+}
+
+/* The node has its new keys and uses them: the old ones are worth nothing from now on. Should this not become durable,
+ * the next start of the witness knows both again, until the next sign. */
+static void promote(struct server *server, struct served *served, unsigned number)
+{
+    struct store_node *node = &served->cluster->nodes[number];
+    struct err err = {0};
+    int error = server->full ? 0 : store_promote_keys(server->store, &served->cluster->id, number, &err);
+    if (error < 0)
+        log_warning("%s", err.text);
+    if (error < 0 && server->changing)
+        server->change_error = error;
+    memcpy(node->to_witness, node->next_to_witness, SEAL_KEY_SIZE);
+    memcpy(node->from_witness, node->next_from_witness, SEAL_KEY_SIZE);
+    seal_wipe(node->next_to_witness, SEAL_KEY_SIZE);
+    seal_wipe(node->next_from_witness, SEAL_KEY_SIZE);
+    node->has_next = false;
+    log_notice("cluster '%s': node '%s' uses its new keys", served->cluster->name, node->name);
+}
+
+static void note_heard(struct server *server, struct served *served, unsigned node, const struct sockaddr_in *from)
+{
+    struct member *member = &served->members[node];
+    member->heard_ns = clock_boottime_ns();
+    member->from = *from;
+    if (served->cluster->unconfirmed)
+        confirm(server, served);
+}
+
 static bool answer(struct server *server, struct served *served, unsigned node, const struct wire_message *message,
-                   struct wire_message *reply)
+                   bool is_next, const struct sockaddr_in *from, struct wire_message *reply)
 {
     struct member *member = &served->members[node];
     struct id fresh = id_random();
@@ -261,19 +86,46 @@ static bool answer(struct server *server, struct served *served, unsigned node, 
     reply->reply = (struct wire_reply){.echo = message->request.id, .boot = server->boot};
     enum wire_admission admission = wire_guard_admit(&member->guard, &message->request, lane, &fresh);
     bool fine = admission != WIRE_REPEATED;
-    if (admission == WIRE_CHALLENGED) {
+    if (admission == WIRE_REPEATED) {
+        count_add(server->counters, COUNT_REPEATED);
+    } else if (admission == WIRE_CHALLENGED) {
+        count_add(server->counters, COUNT_CHALLENGED);
         reply->reply.challenge = member->guard.challenge;
         reply->verdict = WIRE_REBOUND;
-    } else if (admission == WIRE_ADMITTED) {
-        member->heard_ns = clock_boottime_ns();
-        fine = message->kind == WIRE_LEASE ? answer_lease(server, served, node, message, reply)
-             : message->kind == WIRE_CAS   ? answer_cas(server, served, node, message, reply)
-                                           : answer_records(server, served, node, message, reply);
+    } else {
+        note_heard(server, served, node, from);
+        if (is_next)
+            promote(server, served, node);
+        fine = server_answer(server, served, node, message, reply);
     }
     reply->counter = served->cluster->records.counter;
     reply->restored = served->cluster->records.restored;
     reply->incarnation = served->cluster->incarnation;
     return fine;
+}
+
+static bool same_address(const struct sockaddr_in *left, const struct sockaddr_in *right)
+{
+    return left->sin_addr.s_addr == right->sin_addr.s_addr && left->sin_port == right->sin_port;
+}
+
+/* Before any crypto: whoever knows a cluster's id, which travels in clear, must not be able to spend our time. A node at
+ * the address from which it was last admitted is no stranger; one whose address changed shares the strangers' rate once. */
+static bool stranger_may(struct server *server, struct served *served, unsigned node, const struct sockaddr_in *from,
+                         uint64_t now_ns)
+{
+    return same_address(from, &served->members[node].from) ||
+           (limit_take(&served->strangers, SERVER_STRANGER_RATE, SERVER_STRANGER_BURST, now_ns) &&
+            limit_take(&server->strangers, SERVER_STRANGERS_RATE, SERVER_STRANGERS_RATE, now_ns));
+}
+
+/* A node with new keys may send under either pair. */
+static int open_request(const struct store_node *node, const uint8_t *data, size_t size, struct wire_message *ret,
+                        bool *ret_is_next)
+{
+    int error = wire_open(node->to_witness, data, size, ret);
+    *ret_is_next = error < 0 && node->has_next;
+    return *ret_is_next ? wire_open(node->next_to_witness, data, size, ret) : error;
 }
 
 static void handle(struct server *server, const uint8_t *data, size_t size, const struct sockaddr_in *from)
@@ -282,62 +134,143 @@ static void handle(struct server *server, const uint8_t *data, size_t size, cons
     struct wire_message message, reply = {0};
     struct served *served = NULL;
     unsigned node = 0;
+    bool is_next;
+    uint64_t now_ns = clock_boottime_ns();
     if (wire_peek(data, size, &header) == 0 && header.direction == WIRE_NODE_TO_WITNESS)
-        served = served_find(server, &header.cluster);
+        served = served_find(&server->table, &header.cluster);
     if (served != NULL)
         while (node < 2 && !id_equal(&served->cluster->nodes[node].id, &header.node))
             node++;
     /* Not ours or forged: no answer, so that nobody can use us to flood a third. */
-    if (served == NULL || node == 2 || wire_open(served->cluster->nodes[node].to_witness, data, size, &message) < 0) {
-        server->refused_datagrams++;
-        return;
+    if (served == NULL || node == 2)
+        count_add(server->counters, COUNT_FOREIGN);
+    else if (!stranger_may(server, served, node, from, now_ns))
+        count_add(server->counters, COUNT_STRANGER);
+    else if (open_request(&served->cluster->nodes[node], data, size, &message, &is_next) < 0)
+        count_add(server->counters, COUNT_FORGED);
+    else if (!limit_take(&served->members[node].quota, SERVER_NODE_RATE, SERVER_NODE_BURST, now_ns))
+        count_add(server->counters, COUNT_QUOTA);
+    else if (answer(server, served, node, &message, is_next, from, &reply))
+        queue_reply(server, served, node, served->cluster->nodes[node].has_next && is_next
+                    ? served->cluster->nodes[node].next_from_witness : served->cluster->nodes[node].from_witness, from, &reply);
+}
+
+static int on_probe(sd_event_source *source, uint64_t now, void *userdata)
+{
+    struct server *server = userdata;
+    struct err err = {0};
+    int error = store_probe(server->store, &err);
+    if (error == -ENOSPC) {
+        sd_event_source_set_time_relative(source, PROBE_US);
+        sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+        return 0;
     }
-    if (answer(server, served, node, &message, &reply))
-        queue_reply(server, served, node, from, &reply);
+    if (error < 0) {
+        log_error("%s; hci-witnessd ends: what is on the disk must be read anew", err.text);
+        server->failed = true;
+        return sd_event_exit(server->event, EXIT_FAILURE);
+    }
+    log_notice("the disk takes changes again: records are changed as before");
+    server->full = false;
+    count_set(server->counters, COUNT_STORE_FULL, 0);
+    return 0;
+}
+
+/* The batch left nothing on disk: what it changed in memory goes, latest first, and nobody is answered. */
+static void undo_batch(struct server *server)
+{
+    store_rollback(server->store);
+    while (server->undo_count > 0) {
+        server_undo(&server->undo[--server->undo_count]);
+        count_add(server->counters, COUNT_UNSTORED);
+    }
+    server->outgoing_count = 0;
+}
+
+static void note_full(struct server *server)
+{
+    undo_batch(server);
+    if (!server->full)
+        log_error("the disk that holds the store is full: no record is changed and nobody is excluded until there is room; "
+                  "leases are acknowledged as before, so nothing stops while both nodes of a site are up; make room now");
+    server->full = true;
+    count_set(server->counters, COUNT_STORE_FULL, 1);
+    sd_event_source_set_time_relative(server->probe, PROBE_US);
+    sd_event_source_set_enabled(server->probe, SD_EVENT_ONESHOT);
+}
+
+static int commit(struct server *server)
+{
+    struct err err = {0};
+    if (server->change_error < 0)
+        return server->change_error;
+    uint64_t start_ns = clock_boottime_ns();
+    int error = store_commit(server->store, &err);
+    count_commit(server->counters, clock_boottime_ns() - start_ns);
+    if (error < 0)
+        log_error("%s", err.text);
+    return error;
+}
+
+static void send_all(struct server *server)
+{
+    struct mmsghdr messages[BATCH_MAX] = {0};
+    struct iovec parts[BATCH_MAX];
+    for (unsigned i = 0; i < server->outgoing_count; i++) {
+        struct outgoing *outgoing = &server->outgoing[i];
+        parts[i] = (struct iovec){outgoing->data, outgoing->size};
+        messages[i].msg_hdr = (struct msghdr){.msg_name = &outgoing->to, .msg_namelen = sizeof outgoing->to,
+                                              .msg_iov = &parts[i], .msg_iovlen = 1};
+    }
+    /* One that cannot be sent (an address without a route) must not keep the others. */
+    for (unsigned done = 0; done < server->outgoing_count;) {
+        int sent = sendmmsg(server->fd, messages + done, server->outgoing_count - done, 0);
+        done += sent > 0 ? (unsigned)sent : 1;
+    }
+    server->outgoing_count = 0;
 }
 
 /* Protocol: "Durable, fsync before the reply". */
-static void finish_batch(struct server *server)
+void server_finish_batch(struct server *server)
 {
-    struct err err = {0};
-    if (server->changing && !server->failed && store_commit(server->store, &err) < 0) {
-        log_error("%s", err.text);
-        server->failed = true;
-    }
-    if (server->failed) {
-        /* What was judged in memory may not be on disk: only a fresh start from the disk can go on. */
-        log_error("hci-witnessd ends: its store does not take changes");
-        sd_event_exit(server->event, EXIT_FAILURE);
-        server->outgoing_count = 0;
-        return;
-    }
+    int error = server->changing || server->change_error < 0 ? commit(server) : 0;
     server->changing = false;
-    for (unsigned i = 0; i < server->outgoing_count; i++) {
-        const struct outgoing *outgoing = &server->outgoing[i];
-        sendto(server->fd, outgoing->data, outgoing->size, 0, (const struct sockaddr *)&outgoing->to, sizeof outgoing->to);
+    server->change_error = 0;
+    if (error == -ENOSPC) {
+        note_full(server);
+    } else if (error < 0) {
+        /* What was judged in memory may or may not be on disk: only a fresh start from the disk can go on. */
+        log_error("hci-witnessd ends: its store does not take changes");
+        undo_batch(server);
+        server->failed = true;
+        sd_event_exit(server->event, EXIT_FAILURE);
     }
-    server->outgoing_count = 0;
+    server->undo_count = 0;
+    send_all(server);
 }
 
 static int on_readable(sd_event_source *source, int fd, uint32_t events, void *userdata)
 {
     struct server *server = userdata;
-    for (unsigned i = 0; i < BATCH_MAX && !server->failed; i++) {
-        uint8_t data[SEAL_DATAGRAM_MAX + 1]; /* one more, to notice what is too long */
-        struct sockaddr_in from;
-        socklen_t from_size = sizeof from;
-        ssize_t size = recvfrom(fd, data, sizeof data, 0, (struct sockaddr *)&from, &from_size);
-        if (size < 0)
-            break;
-        handle(server, data, (size_t)size, &from);
+    struct mmsghdr messages[BATCH_MAX] = {0};
+    struct iovec parts[BATCH_MAX];
+    for (unsigned i = 0; i < BATCH_MAX; i++) {
+        struct incoming *incoming = &server->incoming[i];
+        parts[i] = (struct iovec){incoming->data, sizeof incoming->data};
+        messages[i].msg_hdr = (struct msghdr){.msg_name = &incoming->from, .msg_namelen = sizeof incoming->from,
+                                              .msg_iov = &parts[i], .msg_iovlen = 1};
     }
-    finish_batch(server);
+    int count = server->failed ? 0 : recvmmsg(fd, messages, BATCH_MAX, MSG_DONTWAIT, NULL);
+    for (int i = 0; i < count; i++)
+        handle(server, server->incoming[i].data, messages[i].msg_len, &server->incoming[i].from);
+    server_finish_batch(server);
     return 0;
 }
 
 static int bind_socket(struct server *server, const char *address, uint16_t port, struct err *err)
 {
     struct sockaddr_in local = {.sin_family = AF_INET, .sin_port = htons(port)};
+    int buffer = 4 << 20; /* what arrives while a commit waits for the disk; the kernel takes less when it must */
     if (inet_pton(AF_INET, address, &local.sin_addr) != 1)
         return err_set(err, -EINVAL, "invalid", "listen address '%s': is no IPv4 address; write for example 10.13.0.3",
                        address);
@@ -345,28 +278,42 @@ static int bind_socket(struct server *server, const char *address, uint16_t port
     if (server->fd < 0 || bind(server->fd, (const struct sockaddr *)&local, sizeof local) < 0)
         return err_set(err, -errno, "io", "listen address '%s:%u': cannot be bound (%s); choose an address of this host",
                        address, port, strerror(errno));
+    if (setsockopt(server->fd, SOL_SOCKET, SO_RCVBUFFORCE, &buffer, sizeof buffer) < 0)
+        setsockopt(server->fd, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer);
+    /* No higher priority than the rest of the loop: sources take turns, so that a flood cannot silence alerts or a stop. */
     int error = sd_event_add_io(server->event, &server->io, server->fd, EPOLLIN, on_readable, server);
+    if (error >= 0)
+        error = sd_event_add_time_relative(server->event, &server->probe, CLOCK_BOOTTIME, PROBE_US, 0, on_probe, server);
+    if (error >= 0)
+        error = sd_event_source_set_enabled(server->probe, SD_EVENT_OFF);
     return error < 0 ? err_set(err, error, "io", "listen address '%s:%u': %s", address, port, strerror(-error)) : 0;
 }
 
-int server_new(sd_event *event, struct store *store, const char *address, uint16_t port, struct server **ret,
-               struct err *err)
+static void on_loaded(struct store_cluster *cluster, void *userdata)
+{
+    struct server *server = userdata;
+    served_add(&server->table, cluster, clock_boottime_ns());
+}
+
+int server_new(sd_event *event, struct store *store, struct counters *counters, const char *address, uint16_t port,
+               struct server **ret, struct err *err)
 {
     struct server *server = calloc(1, sizeof *server);
     if (server == NULL)
         return err_set(err, -ENOMEM, "no_memory", "hci-witnessd: out of memory");
     server->event = sd_event_ref(event);
     server->store = store;
+    server->counters = counters;
     server->fd = -1;
     server->boot = id_random();
-    int error = store_load(store, clock_boottime_ns(), served_add, server, err);
+    int error = store_load(store, clock_boottime_ns(), on_loaded, server, err);
     if (error == 0)
         error = bind_socket(server, address, port, err);
     if (error < 0) {
         server_free(server);
         return error;
     }
-    log_notice("listening on %s:%u for %u clusters", address, port, server->cluster_count);
+    log_notice("listening on %s:%u for %u clusters", address, port, server->table.count);
     *ret = server;
     return 0;
 }
@@ -376,71 +323,20 @@ void server_free(struct server *server)
     if (server == NULL)
         return;
     sd_event_source_disable_unref(server->io);
+    sd_event_source_disable_unref(server->probe);
     if (server->fd >= 0)
         close(server->fd);
-    for (unsigned i = 0; i < SLOTS; i++) {
-        if (server->slots[i] == NULL)
-            continue;
-        seal_wipe(server->slots[i]->cluster, sizeof *server->slots[i]->cluster);
-        free(server->slots[i]->cluster);
-        free(server->slots[i]);
-    }
+    served_clear(&server->table);
     sd_event_unref(server->event);
     free(server);
 }
 
-int server_enrol(struct server *server, const struct store_cluster *cluster, const uint8_t token_hash[static 16],
-                 struct err *err)
+const struct served_table *server_table(const struct server *server)
 {
-    struct store_cluster *copy = malloc(sizeof *copy);
-    if (copy == NULL)
-        return err_set(err, -ENOMEM, "no_memory", "hci-witnessd: out of memory");
-    *copy = *cluster;
-    record_init(&copy->records, clock_boottime_ns());
-    int error = store_begin(server->store, err);
-    if (error == 0)
-        error = store_take_token(server->store, token_hash, (int64_t)time(NULL), err);
-    if (error == 0)
-        error = store_add_cluster(server->store, copy, err);
-    if (error == 0)
-        error = store_commit(server->store, err);
-    if (error < 0) {
-        store_rollback(server->store);
-        seal_wipe(copy, sizeof *copy);
-        free(copy);
-        return error;
-    }
-    served_add(copy, server);
-    return 0;
+    return &server->table;
 }
 
-static json_t *node_status(const struct served *served, unsigned node, uint64_t now_ns)
+bool server_is_full(const struct server *server)
 {
-    uint64_t heard_ns = served->members[node].heard_ns;
-    return json_pack("{s:s, s:I, s:I}", "name", served->cluster->nodes[node].name, "heard_ms_ago",
-                     heard_ns == 0 ? (json_int_t)-1 : (json_int_t)((now_ns - heard_ns) / NSEC_PER_MSEC), "promise_ms",
-                     (json_int_t)served->cluster->records.nodes[node].promise_ms);
-}
-
-json_t *server_status(const struct server *server)
-{
-    uint64_t now_ns = clock_boottime_ns();
-    json_t *clusters = json_array();
-    for (unsigned i = 0; i < SLOTS; i++) {
-        const struct served *served = server->slots[i];
-        if (served == NULL || json_array_size(clusters) >= 500) /* one line of the control socket holds no more */
-            continue;
-        char id[ID_TEXT_SIZE];
-        const struct record_cluster *records = &served->cluster->records;
-        json_array_append_new(clusters, json_pack("{s:s, s:s, s:I, s:i, s:b, s:I, s:[o,o]}", "name", served->cluster->name,
-            "id", id_format(&served->cluster->id, id), "counter", (json_int_t)records->counter, "groups",
-            (int)records->group_count, "restored", records->restored, "guard_ms",
-            (json_int_t)record_guard_left_ms(records, now_ns), "nodes", node_status(served, 0, now_ns),
-            node_status(served, 1, now_ns)));
-    }
-    struct id witness = store_witness_id(server->store);
-    char text[ID_TEXT_SIZE];
-    return json_pack("{s:s, s:i, s:I, s:o}", "witness", id_format(&witness, text), "cluster_count",
-                     (int)server->cluster_count, "refused_datagrams", (json_int_t)server->refused_datagrams, "clusters",
-                     clusters);
+    return server->full;
 }

@@ -37,6 +37,8 @@ static struct record_event cas_event(unsigned node, unsigned group, uint64_t e, 
     };
 }
 
+static struct record_group groups[RECORD_GROUPS_MAX]; /* of the one cluster that a test has */
+
 static struct record_answer step(struct record_cluster *cluster, struct record_event event, uint64_t ms)
 {
     struct record_answer answer;
@@ -65,7 +67,7 @@ static struct record_answer lease(struct record_cluster *cluster, unsigned node,
 #define T0 100000u
 static void start(struct record_cluster *cluster)
 {
-    record_init(cluster, START);
+    record_init(cluster, groups, RECORD_GROUPS_MAX, START);
     cluster->nodes[0].promise_ms = cluster->nodes[1].promise_ms = G;
     struct record_answer answer = cas(cluster, cas_event(A, 1, 0, 0, 1, 3), false, T0 - 1000);
     assert_int_equal(answer.verdict, RECORD_OK);
@@ -76,7 +78,7 @@ static void start(struct record_cluster *cluster)
 static void first_record_comes_from_nothing(void **state)
 {
     struct record_cluster cluster;
-    record_init(&cluster, START);
+    record_init(&cluster, groups, RECORD_GROUPS_MAX, START);
     struct record_answer answer = cas(&cluster, cas_event(A, 1, 0, 0, 1, 3), false, 0);
     assert_int_equal(answer.verdict, RECORD_OK);
     assert_int_equal(answer.record.epoch, 1);
@@ -168,7 +170,7 @@ static void guard_after_start_grants_no_exclusion(void **state)
     struct record_cluster cluster;
     struct record_position position = {1, 3};
     struct id id = group_id(1);
-    record_init(&cluster, START);
+    record_init(&cluster, groups, RECORD_GROUPS_MAX, START);
     cluster.nodes[0].promise_ms = 1250;
     cluster.nodes[1].promise_ms = G; /* I12: the longest promise counts */
     cluster.counter = 1;
@@ -184,7 +186,7 @@ static void guard_after_start_grants_no_exclusion(void **state)
 static void the_guard_is_the_longest_promise_of_either(void **state)
 {
     struct record_cluster cluster;
-    record_init(&cluster, START);
+    record_init(&cluster, groups, RECORD_GROUPS_MAX, START);
     cluster.nodes[0].promise_ms = G;
     cluster.nodes[1].promise_ms = 1250;
     assert_int_equal(record_guard_left_ms(&cluster, at(0)), G);
@@ -198,7 +200,7 @@ static void a_grant_of_an_earlier_boot_carries_the_guard(void **state)
     struct record_cluster cluster;
     struct record_position position = {2, IN_B};
     struct id id = group_id(1);
-    record_init(&cluster, START);
+    record_init(&cluster, groups, RECORD_GROUPS_MAX, START);
     cluster.nodes[0].promise_ms = cluster.nodes[1].promise_ms = G;
     cluster.counter = 2;
     record_load_group(&cluster, &id, position, 2);
@@ -341,7 +343,7 @@ static void groups_are_limited_and_retired_ones_make_room(void **state)
 static void a_longer_promise_is_kept(void **state)
 {
     struct record_cluster cluster;
-    record_init(&cluster, START);
+    record_init(&cluster, groups, RECORD_GROUPS_MAX, START);
     assert_true(lease(&cluster, A, -1, 10).persist_node);
     assert_false(lease(&cluster, A, -1, 20).persist_node);
     assert_int_equal(cluster.nodes[0].promise_ms, G);

@@ -287,6 +287,47 @@ static void a_forgotten_cluster_is_enrolled_anew(void **state)
     must_grant(lab, 0, lab_cas(1, 0, 0, 3));
 }
 
+/* Every key works until its successor was used, across restarts; then it is worth nothing. */
+static void keys_change_without_a_gap(void **state)
+{
+    struct lab *lab = *state;
+    struct wire_message reply;
+    struct err err = {0};
+    const uint8_t token[16] = {4};
+    struct store_cluster fresh = {.id = lab->cluster.id, .nodes = {{.id = lab->cluster.nodes[0].id, .name = "a"}}};
+    struct store_cluster stranger = fresh;
+    lab_join(lab, 0);
+    lab_join(lab, 1);
+    lab_add_token(lab, token);
+    seal_random(fresh.nodes[0].to_witness, SEAL_KEY_SIZE);
+    seal_random(fresh.nodes[0].from_witness, SEAL_KEY_SIZE);
+    stranger.nodes[0].id.bytes[0] = 77;
+    assert_int_equal(server_rekey(lab->server, &stranger, token, &err), -ENOENT);
+    lab_must(server_rekey(lab->server, &fresh, token, &err), &err);
+    assert_int_equal(server_rekey(lab->server, &fresh, token, &err), -ENOENT);
+    must_acknowledge(lab, 0);
+    lab_stop(lab);
+    lab_start(lab);
+    lab_join(lab, 0);
+    const struct store_node old = lab->cluster.nodes[0];
+    memcpy(lab->cluster.nodes[0].to_witness, fresh.nodes[0].to_witness, SEAL_KEY_SIZE);
+    memcpy(lab->cluster.nodes[0].from_witness, fresh.nodes[0].from_witness, SEAL_KEY_SIZE);
+    lab_boot(&lab->nodes[0]); /* hci-quorumd starts with them: a challenge does not count as their use */
+    assert_true(lab_ask(lab, 0, lab_lease(), &reply));
+    assert_true(served_find(server_table(lab->server), &lab->cluster.id)->cluster->nodes[0].has_next);
+    must_acknowledge(lab, 0);
+    assert_false(served_find(server_table(lab->server), &lab->cluster.id)->cluster->nodes[0].has_next);
+    must_acknowledge(lab, 0);
+    lab_stop(lab);
+    lab_start(lab);
+    lab_join(lab, 0);
+    lab_join(lab, 1);
+    uint64_t forged = lab_count(lab, COUNT_FORGED);
+    lab->cluster.nodes[0] = old;
+    assert_false(lab_ask(lab, 0, lab_lease(), &reply));
+    assert_int_equal(lab_count(lab, COUNT_FORGED), forged + 1);
+}
+
 static int teardown(void **state)
 {
     disk_error = 0;
@@ -309,6 +350,7 @@ int main(void)
         TEST(a_token_may_ask_again_until_a_node_was_heard),
         TEST(a_restored_store_grants_nothing),
         TEST(a_forgotten_cluster_is_enrolled_anew),
+        TEST(keys_change_without_a_gap),
     };
     return cmocka_run_group_tests_name("witness_server", tests, NULL, NULL);
 }
