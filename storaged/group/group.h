@@ -331,6 +331,7 @@ int meta_swap(struct group *group, struct swap *swap); /* -EAGAIN: not the autho
 void meta_run(struct group *group);
 void meta_hold(struct group *group); /* the session is over */
 void meta_lose(struct group *group); /* this node is not the authority: swaps are answered -EAGAIN */
+void meta_expire(struct group *group, uint64_t now_ms); /* swaps that waited for 25 s are answered -EAGAIN */
 void meta_send_whole(struct group *group);
 const char *meta_received(struct group *group, const struct mirror_message *message, uint8_t *data);
 void meta_adopt(struct group *group);

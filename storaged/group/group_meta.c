@@ -184,6 +184,15 @@ void meta_hold(struct group *group)
         meta_adopt(group); /* it is durable here, and may take effect like an unacknowledged write */
 }
 
+/* Like a held request: nobody serves the group, and who asked is to ask again. One that is being made is not given up. */
+void meta_expire(struct group *group, uint64_t now_ms)
+{
+    struct swap *swap;
+    while (!group->serving && !group->has_next && group->meta_saves == 0 && (swap = first_swap(group)) &&
+           now_ms > swap->started_ms + GROUP_HELD_MS)
+        swap_done(group, swap, -EAGAIN, 0);
+}
+
 void meta_lose(struct group *group)
 {
     struct swap *swap;

@@ -7,6 +7,8 @@
 
 #include <cmocka.h>
 
+#include "witness/alerts.h"
+#include "witness/watch.h"
 #include "witness_lab.h"
 
 /* Stands before the C library's for everything in this process, SQLite included. */
@@ -287,6 +289,39 @@ static void a_forgotten_cluster_is_enrolled_anew(void **state)
     must_grant(lab, 0, lab_cas(1, 0, 0, 3));
 }
 
+static void run_until_counted(struct lab *lab, enum counter counter, uint64_t wanted)
+{
+    while (lab_count(lab, counter) != wanted)
+        assert_true(sd_event_run(lab->event, UINT64_MAX) > 0);
+}
+
+static void a_full_disk_is_told_and_its_end(void **state)
+{
+    struct lab *lab = *state;
+    struct config config;
+    struct alerts *alerts = NULL;
+    struct watch *watch = NULL;
+    struct wire_message reply;
+    struct err err = {0};
+    config_default(&config);
+    lab_must(alerts_new(lab->event, &config, &lab->counters, &alerts, &err), &err);
+    lab_must(watch_new(lab->event, lab->server, lab->store, &config, alerts, &lab->counters, &watch, &err), &err);
+    lab_join(lab, 0);
+    run_until_counted(lab, COUNT_NODES_HEARD, 1); /* a whole sweep */
+    assert_int_equal(lab_count(lab, COUNT_ALERTS), 0);
+    disk_error = ENOSPC;
+    assert_false(lab_ask(lab, 0, lab_cas(1, 0, 0, 3), &reply));
+    run_until_counted(lab, COUNT_ALERTS_ACTIVE, 1);
+    assert_int_equal(lab_count(lab, COUNT_ALERTS), 1);
+    assert_int_equal(lab_count(lab, COUNT_STORE_FULL), 1);
+    disk_error = 0;
+    run_until_counted(lab, COUNT_ALERTS_ENDED, 1);
+    assert_int_equal(lab_count(lab, COUNT_ALERTS), 1);
+    assert_int_equal(lab_count(lab, COUNT_STORE_FULL), 0);
+    watch_free(watch);
+    alerts_free(alerts);
+}
+
 /* Every key works until its successor was used, across restarts; then it is worth nothing. */
 static void keys_change_without_a_gap(void **state)
 {
@@ -342,6 +377,7 @@ int main(void)
         TEST(a_node_that_answered_the_challenge_is_served),
         TEST(a_full_disk_stops_records_and_not_leases),
         TEST(a_batch_that_fails_leaves_nothing),
+        TEST(a_full_disk_is_told_and_its_end),
         TEST(a_disk_that_fails_ends_the_daemon_unanswered),
         TEST(strangers_cost_little_and_delay_nobody),
         TEST(a_node_behind_another_address_is_known_again),

@@ -194,13 +194,17 @@ class AlertTest(WitnessTest):
 
     def test_dark_sites_are_told(self):
         hook = self.hook()
-        witness = self.witness(f'dark_after = 1\nlost_after = 1\nwebhook = "http://127.0.0.1:{hook.server_port}"', clusters=3)
-        alerts = [hook.alerts.get(timeout=PATIENCE_S) for _ in range(3)]
-        self.assertEqual({alert["site"] for alert in alerts}, {"site00000", "site00001", "site00002"})
+        witness = self.witness(f'dark_after = 1\nlost_after = 1\nwebhook = "http://127.0.0.1:{hook.server_port}"', clusters=25)
+        alerts = [hook.alerts.get(timeout=PATIENCE_S) for _ in range(20)]
+        self.assertEqual(len({alert["site"] for alert in alerts}), 20)
         for alert in alerts:
             self.assertEqual((alert["kind"], alert["state"], alert["node"]), ("site_dark", "raised", ""))
             self.assertIn(f"site '{alert['site']}' is dark: neither node 'a' nor 'b' has been heard since {alert['since']}",
                           alert["text"])
+        # So many at once have a cause near the witness: the journal has them all, people are not called 25 times.
+        for number in range(25):
+            witness.wait_for(f"site 'site{number:05}' is dark")
+        self.assertLess(hook.alerts.qsize(), 5)
         self.assertEqual({tuple(cluster["alerts"]) for cluster in witness.call("status")["clusters"]}, {("site_dark",)})
 
     def test_a_node_that_is_lost_is_told_and_what_it_leaves(self):
