@@ -1,9 +1,11 @@
 """A hci-storaged that stands alone, in a folder of its own, with its pool on files or disks given by path."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import uuid
 from pathlib import Path
 
@@ -16,7 +18,7 @@ node "a" {{ uuid = "{node}" links = {{"127.0.0.1"}} }}
 storage {{ portals = {{"127.0.0.1:{port}"}} }}
 pki_folder = "{folder}/pki"
 state_folder = "{folder}/state"
-run_folder = "{folder}/run"
+run_folder = "{run}"
 """
 
 
@@ -26,14 +28,22 @@ class Standalone:
         self.port = port or free_port()
         self.bin = Path(bin_folder or BIN)
         self.process: subprocess.Popen | None = None
-        for name in ("pki", "state", "run"):
+        for name in ("pki", "state"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
-        self.socket = f"{self.folder}/run/storaged.sock"
+        self.run = self.run_folder()
+        self.socket = f"{self.run}/storaged.sock"
         self.config = self.folder / "hci.conf"
         self.log = self.folder / "storaged.log"
         if not self.config.exists():
             ids = {"cluster": uuid.uuid4(), "node": uuid.uuid4()}
-            self.config.write_text(CONFIG.format(port=self.port, folder=self.folder, **ids))
+            self.config.write_text(CONFIG.format(port=self.port, folder=self.folder, run=self.run, **ids))
+
+    def run_folder(self) -> Path:
+        """Elsewhere, since a socket's path has at most 107 bytes; a link in our folder says where."""
+        link = self.folder / "run"
+        if not link.is_symlink():
+            link.symlink_to(tempfile.mkdtemp(prefix="hci-run."))
+        return Path(os.readlink(link))
 
     def launch(self, environment: dict | None = None) -> None:
         """Starts the process and waits for nothing."""
@@ -44,7 +54,7 @@ class Standalone:
 
     def start(self, timeout: float = 30) -> None:
         """Returns when it says READY."""
-        path = f"{self.folder}/run/notify"
+        path = f"{self.run}/notify"
         Path(path).unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
             ready.bind(path)
@@ -87,6 +97,7 @@ class Standalone:
         if self.process and self.process.poll() is None:
             self.process.kill()
             self.process.wait(10)
+        shutil.rmtree(self.run, ignore_errors=True)
 
     @property
     def pid(self) -> int:
