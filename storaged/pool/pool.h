@@ -97,7 +97,8 @@ void pool_disk_add(struct pool *pool, struct pool_disk_prepared *prepared, pool_
 /* Drains the disk, then takes it out of the pool and lets its file go: done may come hours later; progress in
  * pool_disk_list. -ENOSPC at once when the others cannot take what it holds or is promised, -EBUSY when it is draining
  * already, -ENOENT, -EINVAL: the last disk. `lost`: gives up a FAILED or MISSING disk: its blocks read as errors until
- * they are written again. -EIO for such a disk without `lost`. After a restart a drain goes on by itself. */
+ * they are written again. -EIO for such a disk without `lost`. After a restart a drain goes on by itself. When the other
+ * disks fail meanwhile, the last one stays: -ENOSPC. */
 void pool_disk_remove(struct pool *pool, const struct id *disk, bool lost, pool_done *done, void *userdata);
 /* Called on the data thread when a disk changes its state by itself. */
 void pool_set_listener(struct pool *pool, void (*disk_changed)(void *userdata, const struct pool_disk_info *disk), void *userdata);

@@ -46,8 +46,9 @@ static void blob_written(struct ring_io *io, int result)
     pool_disk_end(disk);
     if (--blob->left > 0)
         return;
-    /* A disk without it must be struck before anyone hears that all have it. */
-    if (pool_failure_is_striking(pool))
+    /* A disk without it must be struck before anyone hears that all have it. While acknowledged writes are rescued
+     * no volume may go that they belong to. */
+    if (!pool->failure && (pool_failure_is_striking(pool) || pool->rescues))
         list_append(&pool->blobs_held, &blob->link);
     else
         blob->written(blob);

@@ -116,7 +116,10 @@ static void checkpoint_finish(struct pool_disk *disk)
     struct pool_checkpoint *checkpoint = &disk->checkpoint;
     struct pool *pool = disk->pool;
     checkpoint->state = CHECKPOINT_IDLE;
+    bool is_failing = disk->failing && !pool->failure; /* they end when it is struck (pool_failure.c) */
     list_for_each_safe(item, after, &checkpoint->covered) {
+        if (is_failing)
+            break;
         list_remove(item);
         pool_op_finish(pool, list_entry(item, struct pool_op, link), pool->failure);
     }
@@ -262,6 +265,23 @@ static void cursor_reset(struct pool_checkpoint *checkpoint)
     checkpoint->block = 0;
 }
 
+/* Whoever asked when something was not in its place that still is not is the next checkpoint's: others' reasons may
+ * begin one at any time. */
+static void waiting_cover(struct pool_disk *disk)
+{
+    struct pool_checkpoint *checkpoint = &disk->checkpoint;
+    const struct list *item = disk->journal.live.next;
+    while (item != &disk->journal.live && list_entry(item, struct pool_part, link)->placed)
+        item = item->next;
+    uint64_t placed = item == &disk->journal.live ? UINT64_MAX : list_entry(item, struct pool_part, link)->lsn;
+    list_for_each_safe(waiting, after, &checkpoint->waiting) {
+        if (list_entry(waiting, struct pool_op, link)->block > placed)
+            break; /* they are in the order in which they asked */
+        list_remove(waiting);
+        list_append(&checkpoint->covered, waiting);
+    }
+}
+
 static void checkpoint_begin(struct pool_disk *disk)
 {
     struct pool_checkpoint *checkpoint = &disk->checkpoint;
@@ -269,10 +289,7 @@ static void checkpoint_begin(struct pool_disk *disk)
     checkpoint->idle_wanted = false;
     checkpoint->left = 0;
     cursor_reset(checkpoint);
-    list_for_each_safe(item, after, &checkpoint->waiting) {
-        list_remove(item);
-        list_append(&checkpoint->covered, item);
-    }
+    waiting_cover(disk);
     pool_extents_release_empty(disk);
 }
 

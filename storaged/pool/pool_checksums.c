@@ -261,7 +261,7 @@ void pool_checksums_fail(struct pool *pool)
     while (!list_is_empty(starved)) {
         struct pool_part *part = list_entry(starved->next, struct pool_part, link);
         list_remove(&part->link);
-        pool_part_done(part, pool->failure);
+        pool_part_ready(part); /* which ends it */
     }
 }
 

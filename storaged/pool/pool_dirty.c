@@ -74,7 +74,7 @@ uint32_t pool_dirty_next(struct pool *pool, struct pool_volume *volume, uint64_t
                          uint64_t *ret_block)
 {
     bool holes_count = pool_extents_hole_is_lost(volume);
-    if ((!volume->dirty_blocks && !pool_volume_lost_blocks(volume)) || block >= volume->blocks || !most)
+    if ((!volume->dirty_blocks && !volume->lost_blocks && !holes_count) || block >= volume->blocks || !most)
         return 0;
     unsigned from = (unsigned)(block % FORMAT_EXTENT_BLOCKS);
     for (uint32_t logical = (uint32_t)(block / FORMAT_EXTENT_BLOCKS); logical < volume->extent_count;

@@ -141,6 +141,23 @@ static void drain(struct pool_disk *disk, struct pool_op *op)
     pool_members_commit(pool, draining_named, disk);
 }
 
+void pool_disks_keep_last(struct pool *pool)
+{
+    pool_for_each_disk(pool, disk)
+        if (disk->state == POOL_DISK_OK)
+            return;
+    pool_for_each_disk(pool, disk) {
+        log_error("disk %s is not drained any more: no other disk is left that could take what it holds; add one, then "
+                  "remove it again",
+                  disk->path);
+        disk->state = POOL_DISK_OK;
+        if (disk->removal)
+            pool_op_finish(pool, disk->removal, -ENOSPC);
+        disk->removal = NULL;
+        pool_members_tell(disk);
+    }
+}
+
 static void forgotten(void *userdata, int result)
 {
     struct pool_disk *disk = userdata;

@@ -207,14 +207,16 @@ static bool extent_release_empty(struct pool_disk *disk, uint32_t local)
         disk->empty[local / 64] &= ~(UINT64_C(1) << (local % 64));
         return true;
     }
-    struct pool_volume *volume = disk->busy[local] ? NULL : extent_volume(pool, descriptor);
+    uint32_t extent = disk->index << EXTENT_DISK_SHIFT | local;
+    bool is_free = !disk->busy[local] && !pool_drain_holds(pool, extent); /* one that moves has a place to come to */
+    struct pool_volume *volume = is_free ? extent_volume(pool, descriptor) : NULL;
     if (!volume)
         return false; /* next time */
     if (pool_extents_hole_is_lost(volume)) {
         disk->empty[local / 64] &= ~(UINT64_C(1) << (local % 64)); /* it is what tells that its blocks are not lost */
         return true;
     }
-    extent_release(volume, disk->index << EXTENT_DISK_SHIFT | local);
+    extent_release(volume, extent);
     return true;
 }
 
@@ -243,7 +245,8 @@ uint32_t pool_extents_find_free(struct pool *pool)
     for (unsigned turn = 0; turn < POOL_DISKS_MAX; turn++) {
         struct pool_disk *disk = &pool->disks[pool->next_disk];
         pool->next_disk = (pool->next_disk + 1) % POOL_DISKS_MAX;
-        if (!POOL_DISK_IS_ALIVE(disk) || disk->state != POOL_DISK_OK || disk->joining || !disk->free_extents)
+        if (!POOL_DISK_IS_ALIVE(disk) || disk->state != POOL_DISK_OK || disk->joining ||
+            disk->free_extents == (pool_drain_targets(disk) ? 1 : 0))
             continue;
         uint32_t base = disk->index << EXTENT_DISK_SHIFT;
         while (disk->hint < disk->extent_count &&

@@ -51,6 +51,7 @@ void pool_disk_fail(struct pool_disk *disk, int error, const char *what)
               "replace it",
               disk->path, what, strerror(-error));
     disk->state = POOL_DISK_FAILED;
+    pool_disks_keep_last(pool);
     pool->extent_count = pool_members_capacity(pool, NULL);
     step_take(disk, FAILING_QUIET);
     pool_drain_disk_failed(disk);
@@ -268,6 +269,7 @@ static void extent_give_up(struct pool_volume *volume, uint32_t logical)
         volume->lost_blocks += (uint64_t)__builtin_popcountll(bits.lost[word] & ~old->lost[word]);
     *old = bits;
     volume->ghosts++;
+    volume->haunted = true;
 }
 
 static void extents_give_up(struct pool_disk *disk)
@@ -321,7 +323,7 @@ static void checkpoint_withdraw(struct pool_disk *disk)
         while (!list_is_empty(lists[index])) {
             struct pool_op *op = list_entry(lists[index]->next, struct pool_op, link);
             list_remove(&op->link);
-            pool_op_finish(disk->pool, op, 0); /* the others are what counts */
+            pool_op_finish(disk->pool, op, disk->pool->failure); /* the others are what counts */
         }
     }
 }
@@ -330,6 +332,7 @@ static void checkpoint_withdraw(struct pool_disk *disk)
 static void evacuate(struct pool_disk *disk)
 {
     step_take(disk, FAILING_SETTLE);
+    checkpoint_withdraw(disk); /* not earlier: what it did not make durable does not count only from here on */
     waiting_withdraw(disk);
     journal_withdraw(disk);
     pool_checksums_forget(disk);
@@ -377,7 +380,7 @@ static void settled(void *userdata, int result)
 
 static void blobs_release(struct pool *pool)
 {
-    while (!list_is_empty(&pool->blobs_held) && !pool_failure_is_striking(pool)) {
+    while (!list_is_empty(&pool->blobs_held) && (pool->failure || !pool_failure_is_striking(pool))) {
         struct pool_blob *blob = list_entry(pool->blobs_held.next, struct pool_blob, link);
         list_remove(&blob->link);
         blob->written(blob);
@@ -416,6 +419,8 @@ static void all_fail(struct pool *pool)
     blobs_release(pool);
     for (unsigned index = 0; index < POOL_DISKS_MAX; index++) {
         struct pool_disk *disk = &pool->disks[index];
+        if (disk->failing)
+            checkpoint_withdraw(disk);
         while (disk->failing && !list_is_empty(&disk->requeue)) {
             struct pool_part *part = pool_part_of(disk->requeue.next);
             list_remove(&part->link);
@@ -437,7 +442,6 @@ void pool_failure_pump(struct pool *pool)
         struct pool_disk *disk = &pool->disks[index];
         if (disk->failing != FAILING_QUIET || disk->flights || pool_drain_needs(disk))
             continue;
-        checkpoint_withdraw(disk);
         step_take(disk, FAILING_STRIKE);
         pool_members_commit(pool, struck, disk);
     }

@@ -231,6 +231,7 @@ struct pool_volume {
     uint64_t dirty_blocks, lost_blocks;
     uint8_t heal;    /* HOLES_LOST, and no hole left: 1: a checkpoint makes that durable, 2: the catalogue follows */
     uint32_t ghosts; /* extents on a failed disk for which there was no room elsewhere */
+    bool haunted;    /* it has ghosts, or those that found room meanwhile may not be in the tables yet */
     uint32_t life, flags;
     uint32_t extent_count, used_extents;
     uint32_t *map;  /* pool extent + 1; 0: none */
@@ -523,6 +524,9 @@ bool pool_members_house_ghosts(struct pool *pool); /* true: there are none left 
 void pool_disk_begin(struct pool_disk *disk); /* a ring operation on it */
 void pool_disk_end(struct pool_disk *disk);
 
+/* pool_disks.c */
+void pool_disks_keep_last(struct pool *pool); /* when no disk is left that could take what is drained: it stays */
+
 /* pool_failure.c */
 void pool_disk_fail(struct pool_disk *disk, int error, const char *what);
 void pool_failure_pump(struct pool *pool);
@@ -540,6 +544,7 @@ void pool_drain_fill(const struct pool_part *part, uint64_t *ret_birth, uint32_t
 bool pool_drain_holds(const struct pool *pool, uint32_t extent);
 bool pool_drain_moves(const struct pool *pool, const struct pool_volume *volume);
 bool pool_drain_is_target(const struct pool *pool, uint32_t extent);
+bool pool_drain_targets(const struct pool_disk *disk); /* one of its free extents is taken as good as */
 void pool_drain_disk_failed(struct pool_disk *disk);
 void pool_drain_part_lost(struct pool_part *part);
 bool pool_drain_needs(const struct pool_disk *disk);

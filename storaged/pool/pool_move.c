@@ -23,13 +23,23 @@ bool pool_drain_is_target(const struct pool *pool, uint32_t extent)
     return pool->drain && pool->drain->state != MOVE_IDLE && pool->drain->to == extent;
 }
 
+bool pool_drain_targets(const struct pool_disk *disk)
+{
+    const struct pool_drain *drain = disk->pool->drain;
+    return drain && drain->state != MOVE_IDLE && drain->to >> EXTENT_DISK_SHIFT == disk->index &&
+           !disk->descriptors[drain->to & EXTENT_LOCAL_MASK].birth;
+}
+
 /* --- one move ----------------------------------------------------------------------------------------------------- */
 
 /* Also when it came to nothing: the requests that waited go on, wherever the extent is now. */
 static void move_end(struct pool_drain *drain)
 {
     struct pool *pool = drain->pool;
+    struct pool_disk *disk = pool_extents_disk(pool, drain->to);
     uint64_t took_ms = ring_now_ms(pool->ring) - drain->began_ms;
+    if (pool_drain_targets(disk) && (drain->to & EXTENT_LOCAL_MASK) < disk->hint)
+        disk->hint = drain->to & EXTENT_LOCAL_MASK; /* not taken: a search may have gone past it */
     bool guests_work = pool->stats.journal_records > drain->records + 1 || !list_is_empty(&pool->held);
     drain->state = MOVE_IDLE;
     drain->op = NULL;

@@ -163,6 +163,7 @@ static int disks_init(struct pool *pool, struct err *err)
         if (disk->super.birth > pool->birth)
             pool->birth = disk->super.birth;
     }
+    pool_disks_keep_last(pool);
     pool->extent_count = pool_members_capacity(pool, NULL);
     if (result < 0)
         return err_set(err, result, "memory", "pool: no memory for the tables of %u extents; add memory",

@@ -29,10 +29,10 @@ unsigned pool_request_split(uint64_t block, uint64_t count, unsigned index, uint
 void pool_part_ready(struct pool_part *part)
 {
     struct pool *pool = part->op->pool;
-    if (pool->failure) {
+    if (part->kind == PART_MOVE_FROM || part->kind == PART_MOVE_TO) {
+        pool_drain_part_ready(part); /* it gives up as a whole */
+    } else if (pool->failure) {
         pool_part_done(part, pool->failure);
-    } else if (part->kind == PART_MOVE_FROM || part->kind == PART_MOVE_TO) {
-        pool_drain_part_ready(part);
     } else if (!POOL_DISK_IS_ALIVE(part->disk)) {
         pool_failure_requeue(part);
     } else if (part->kind == PART_READ) {
@@ -291,10 +291,27 @@ void pool_part_again(struct pool_part *part, uint32_t extent)
         pool_part_ready(part);
 }
 
+/* Is there an extent for every one of the range, whose bits can tell? */
+static bool range_ensure(struct pool_volume *volume, uint64_t block, uint64_t count)
+{
+    uint64_t last = (block + count - 1) / FORMAT_EXTENT_BLOCKS;
+    for (uint64_t logical = block / FORMAT_EXTENT_BLOCKS; logical <= last; logical++)
+        if (pool_extents_of(volume, (uint32_t)logical, true) == EXTENT_NONE)
+            return false;
+    return true;
+}
+
 /* A long range: marked in memory, and the checkpoint makes that durable. */
 static void mark_long(struct pool *pool, struct pool_volume *volume, uint64_t block, uint64_t count, pool_done *done,
                       void *userdata)
 {
+    if (!pool->failure && !range_ensure(volume, block, count)) {
+        struct pool_op *op = pool_op_new(pool, OP_DIRTY);
+        op->done = done;
+        op->userdata = userdata;
+        pool_op_finish(pool, op, -ENOSPC);
+        return;
+    }
     if (!pool->failure)
         pool_dirty_set(volume, block, count);
     pool_checkpoint(pool, done, userdata);

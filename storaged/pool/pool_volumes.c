@@ -84,8 +84,10 @@ void pool_volume_free(struct pool_volume *volume)
 /* A volume with extents on a lost disk that got no others: what is not in the tables is not known to be zeros. */
 static uint32_t volume_flags(const struct pool_volume *volume)
 {
-    uint32_t flags = volume->heal == 2 ? volume->flags & ~(uint32_t)FORMAT_VOLUME_HOLES_LOST : volume->flags;
-    return flags | (volume->ghosts ? FORMAT_VOLUME_HOLES_LOST : 0);
+    uint32_t flags = volume->flags | (volume->haunted ? FORMAT_VOLUME_HOLES_LOST : 0);
+    if (volume->heal == 2 && !volume->ghosts)
+        flags &= ~(uint32_t)FORMAT_VOLUME_HOLES_LOST;
+    return flags;
 }
 
 /* All volumes that are ready, and the one about to be, with its size to be. */
@@ -280,6 +282,7 @@ static void healed_named(void *userdata, int result)
         if (!volume || volume->heal != 2)
             continue;
         volume->heal = 0;
+        volume->haunted = volume->ghosts;
         volume->flags &= ~(uint32_t)FORMAT_VOLUME_HOLES_LOST;
         for (uint32_t logical = 0; logical < volume->extent_count; logical++)
             if (volume->map[logical])
@@ -296,6 +299,14 @@ static void healed_durable(void *userdata, int result)
     pool_catalogue_save(pool, healed_named, pool);
 }
 
+/* No hole that may be lost is left: all extents are there; or, when all holes are known to be zeros, no ghost is. */
+static bool volume_is_whole(const struct pool_volume *volume)
+{
+    if (!volume->ready || volume->ghosts)
+        return false;
+    return pool_extents_hole_is_lost(volume) ? volume->used_extents == volume->extent_count : volume->haunted;
+}
+
 /* The tables must tell of every extent before the catalogue says that what they do not tell of is zeros. Meanwhile no
  * extent goes: the flag still stands. */
 void pool_volume_heal(struct pool *pool)
@@ -303,8 +314,7 @@ void pool_volume_heal(struct pool *pool)
     bool wanted = false;
     for (unsigned index = 0; index < POOL_VOLUMES_MAX && !pool->healing; index++) {
         struct pool_volume *volume = pool->volumes[index];
-        bool is_whole = volume && volume->ready && pool_extents_hole_is_lost(volume) && !volume->ghosts &&
-                        volume->used_extents == volume->extent_count;
+        bool is_whole = volume && volume_is_whole(volume);
         if (is_whole)
             volume->heal = 1;
         wanted |= is_whole;

@@ -222,6 +222,38 @@ static void drain_goes_on_after_restart(void **state)
     bench_free(bench);
 }
 
+static void removed(void *userdata, int result)
+{
+    assert_int_equal(result, 0);
+    *(bool *)userdata = true;
+}
+
+/* UNMAP empties what moves, and checkpoints want to give it back meanwhile; guests take the last free extents. */
+static void drain_while_guests_work(void **state)
+{
+    struct bench *bench = bench_new(3);
+    unsigned room = (unsigned)(disk_info(bench, 0).total_bytes / MIB) * 2;
+    bool gone = false;
+    struct id id = disk_info(bench, 2).id;
+    assert_int_equal(lab_create_volume(&bench->lab, &bench->lab.volume, room * MIB), 0);
+    for (unsigned extent = 0; extent < room - 40; extent++)
+        assert_int_equal(lab_write(&bench->lab, extent * 256, 1, extent + 1), 0);
+    pool_disk_remove(bench->lab.pool, &id, false, removed, &gone);
+    for (unsigned turn = 0; !gone; turn++) {
+        unsigned extent = room - 40 + turn % 40;
+        if (turn % 2) {
+            assert_int_equal(lab_zero(&bench->lab, extent * 256, 256), 0);
+            pool_dirty_clear(bench->lab.pool, lab_volume(&bench->lab), extent * 256, 256);
+        } else {
+            assert_int_equal(lab_write(&bench->lab, extent * 256, 1, 7), 0);
+        }
+        assert_int_equal(lab_checkpoint(&bench->lab), 0);
+    }
+    for (unsigned extent = 0; extent < room - 40; extent++)
+        assert_true(lab_holds(&bench->lab, extent * 256, 1, extent + 1));
+    bench_free(bench);
+}
+
 /* --- failure ------------------------------------------------------------------------------------------------------ */
 
 static unsigned lost_extents(struct bench *bench)
@@ -466,6 +498,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(drained_disk_is_free),
         cmocka_unit_test(drain_is_refused),
         cmocka_unit_test(drain_goes_on_after_restart),
+        cmocka_unit_test(drain_while_guests_work),
         cmocka_unit_test(write_error),
         cmocka_unit_test(sync_error),
         cmocka_unit_test(read_error_costs_its_block),
