@@ -1,5 +1,6 @@
 /* The pool under power cuts: at thousands of places in the stream of its writes and flushes, whatever a device may then
- * have kept or lost, everything it acknowledged is there. HCI_SEED repeats a run, HCI_ROUNDS makes it longer. */
+ * have kept or lost, everything it acknowledged is there. HCI_SEED chooses other stories (0: new ones each time), HCI_ROUNDS
+ * more of them. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
