@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from .basics import IQN, REPOSITORY, LabError, boottime, free_port
-from .standalone import CONFIG, Standalone
+from .standalone import CONFIG, Standalone, run_folder
 
 ALLOWED = Path(__file__).resolve().parents[1] / "conformance-skips"
 LOGS = REPOSITORY / "build" / "block-logs" / "conformance"
@@ -147,7 +147,7 @@ def new_daemon(folder: Path) -> tuple[Standalone, list[str]]:
     ports = [free_port(), free_port()]
     (folder / "node").mkdir()
     text = CONFIG.format(cluster="7f0d2c1e-8a43-4a5e-9a43-0c7b1f0e9d11", node="3a5e9a43-0c7b-4f0e-9d11-7f0d2c1e8a43",
-                         port=ports[0], folder=folder / "node")
+                         port=ports[0], folder=folder / "node", run=run_folder(folder / "node"))
     text = text.replace(f'"127.0.0.1:{ports[0]}"', f'"127.0.0.1:{ports[0]}", "127.0.0.2:{ports[1]}"')
     (folder / "node" / "hci.conf").write_text(text)
     return Standalone(folder / "node", port=ports[0]), [f"127.0.0.1:{ports[0]}", f"127.0.0.2:{ports[1]}"]

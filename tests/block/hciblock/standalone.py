@@ -22,6 +22,14 @@ run_folder = "{run}"
 """
 
 
+def run_folder(folder: Path) -> Path:
+    """Elsewhere, since a socket's path has at most 107 bytes; a link in the folder says where."""
+    link = folder / "run"
+    if not link.is_symlink():
+        link.symlink_to(tempfile.mkdtemp(prefix="hci-run."))
+    return Path(os.readlink(link))
+
+
 class Standalone:
     def __init__(self, folder: Path, port: int | None = None, bin_folder: Path | None = None):
         self.folder = Path(folder)
@@ -30,20 +38,13 @@ class Standalone:
         self.process: subprocess.Popen | None = None
         for name in ("pki", "state"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
-        self.run = self.run_folder()
+        self.run = run_folder(self.folder)
         self.socket = f"{self.run}/storaged.sock"
         self.config = self.folder / "hci.conf"
         self.log = self.folder / "storaged.log"
         if not self.config.exists():
             ids = {"cluster": uuid.uuid4(), "node": uuid.uuid4()}
             self.config.write_text(CONFIG.format(port=self.port, folder=self.folder, run=self.run, **ids))
-
-    def run_folder(self) -> Path:
-        """Elsewhere, since a socket's path has at most 107 bytes; a link in our folder says where."""
-        link = self.folder / "run"
-        if not link.is_symlink():
-            link.symlink_to(tempfile.mkdtemp(prefix="hci-run."))
-        return Path(os.readlink(link))
 
     def launch(self, environment: dict | None = None) -> None:
         """Starts the process and waits for nothing."""
