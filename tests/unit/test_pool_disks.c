@@ -239,9 +239,10 @@ static void drain_while_guests_work(void **state)
     for (unsigned extent = 0; extent < room - 40; extent++)
         assert_int_equal(lab_write(&bench->lab, extent * 256, 1, extent + 1), 0);
     pool_disk_remove(bench->lab.pool, &id, false, removed, &gone);
-    for (unsigned turn = 0; !gone; turn++) {
+    unsigned turn = 0;
+    while (!gone) {
         unsigned extent = room - 40 + turn % 40;
-        if (turn % 2) {
+        if (turn++ % 2) {
             assert_int_equal(lab_zero(&bench->lab, extent * 256, 256), 0);
             pool_dirty_clear(bench->lab.pool, lab_volume(&bench->lab), extent * 256, 256);
         } else {
