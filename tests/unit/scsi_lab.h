@@ -10,6 +10,7 @@
 
 #include "common/bytes.h"
 #include "storaged/scsi/scsi_command.h"
+#include "tests/unit/scsi_assert.h"
 
 #define SECTORS 4096u
 
@@ -124,15 +125,6 @@ static struct scsi_command *run_lun(struct fake *fake, struct run *run, uint64_t
 
 #define RUN(fake, run, out, out_size, ...)                                                                                     \
     run_lun(fake, run, 0, (const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__}), out, out_size)
-#define assert_good(command) assert_int_equal((command)->status, SCSI_STATUS_GOOD)
-#define assert_sense(command, wanted_key, wanted_asc)                                                                          \
-    do {                                                                                                                       \
-        const struct scsi_command *ended = (command);                                                                          \
-        assert_int_equal(ended->status, SCSI_STATUS_CHECK_CONDITION);                                                          \
-        assert_int_equal(ended->sense.key, wanted_key);                                                                        \
-        assert_int_equal(ended->sense.asc, wanted_asc);                                                                        \
-    } while (0)
-#define assert_illegal(command, asc) assert_sense(command, SCSI_KEY_ILLEGAL_REQUEST, asc)
 
 static bool optimized_here = true;
 static bool is_optimized(struct lun *lun)

@@ -14,6 +14,7 @@
 #include "common/bytes.h"
 #include "common/check.h"
 #include "storaged/scsi/scsi_unit.h"
+#include "tests/unit/scsi_assert.h"
 
 #define LAB_SECTORS 4096u
 #define LAB_USERS 4u
@@ -188,16 +189,6 @@ static inline struct scsi_command *lab_run(unsigned number, const uint8_t *cdb, 
 #define RUN_OUT(user, out, out_size, ...) \
     lab_run(user, (const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__}), out, out_size)
 #define RUN(user, ...) RUN_OUT(user, NULL, 0, __VA_ARGS__)
-#define assert_good(command) assert_int_equal((command)->status, SCSI_STATUS_GOOD)
-#define assert_conflict(command) assert_int_equal((command)->status, SCSI_STATUS_RESERVATION_CONFLICT)
-#define assert_sense(command, wanted_key, wanted_asc)                 \
-    do {                                                              \
-        const struct scsi_command *ended = (command);                 \
-        assert_int_equal(ended->status, SCSI_STATUS_CHECK_CONDITION); \
-        assert_int_equal(ended->sense.key, wanted_key);               \
-        assert_int_equal(ended->sense.asc, wanted_asc);               \
-    } while (0)
-#define assert_illegal(command, asc) assert_sense(command, SCSI_KEY_ILLEGAL_REQUEST, asc)
 #define assert_attention(user, asc) assert_sense(test_unit_ready(user), SCSI_KEY_UNIT_ATTENTION, asc)
 
 static inline struct scsi_command *test_unit_ready(unsigned user) { return RUN(user, 0, 0, 0, 0, 0, 0); }
